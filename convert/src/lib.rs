@@ -1,0 +1,1 @@
+//! Conversion of a Hugging Face Qwen3 checkpoint into one GGUF file.

@@ -1,0 +1,1 @@
+//! A lean runtime for Qwen3 GGUF files.
