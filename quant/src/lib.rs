@@ -4,5 +4,3 @@ pub mod block;
 pub mod dtype;
 pub mod gguf;
 pub mod kernel;
-
-
