@@ -1,2 +1,19 @@
-//! In the making.
-fn main() {}
+//! `qwren`: runs Qwen3 GGUF files in a terminal.
+
+mod args;
+mod commands;
+mod console;
+mod exit;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    exit::silence_panics();
+    let args = args::parse();
+    let console = console::Console::new(args.quiet, args.verbose);
+    match exit::catch(|| commands::run(args.command, console)) {
+        Ok(code) => code,
+        Err(err) => exit::report(&err, console),
+    }
+    .into()
+}
