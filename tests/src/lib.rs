@@ -1,1 +1,8 @@
-//! Helpers shared by the tests that drive the programs.
+//! Helpers shared by the tests that drive the programs and the public interfaces.
+pub mod fixtures;
+pub mod generated;
+pub mod programs;
+pub mod safetensors;
+
+pub use fixtures::{converted, data, qwen3_tokenizer, reference_checkpoints, target_dir};
+pub use programs::bin;

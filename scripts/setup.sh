@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs what building qwren needs and this machine lacks. Called by quickstart.sh and test.sh; safe to run again.
+#
+# ggml's C sources want a C compiler; their Rust bindings are generated at build time, which wants libclang and its headers.
+set -euo pipefail
+
+have_libclang() {
+  [ -n "${LIBCLANG_PATH:-}" ] || ldconfig -p | grep -q 'libclang[-.0-9]*\.so' ||
+    compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null
+}
+
+missing=()
+command -v cc >/dev/null || missing+=(build-essential)
+have_libclang || missing+=(libclang-dev)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if ! command -v apt-get >/dev/null; then
+    echo "setup.sh: please install these (Debian's names): ${missing[*]}" >&2
+    exit 1
+  fi
+  sudo=()
+  [ "$(id -u)" = 0 ] || sudo=(sudo)
+  echo "Installing ${missing[*]}" >&2
+  "${sudo[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+
+if ! command -v cargo >/dev/null; then
+  echo "setup.sh: cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's packages)" >&2
+  exit 1
+fi

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Everything that CI runs.
+#
+#   scripts/test.sh          format, lints, release build, all tests on this machine
+#   scripts/test.sh --all    the same, and every further suite that the project has (none yet)
+#
+# QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+case "${1:-}" in
+  '' | --all) ;;
+  *)
+    echo "usage: scripts/test.sh [--all]" >&2
+    exit 2
+    ;;
+esac
+
+step() { printf '\n== %s\n' "$*"; }
+
+scripts/setup.sh
+
+step "format"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+step "release build: the programs that the tests drive"
+cargo build --release --workspace --bins --locked
+
+step "tests"
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --workspace --locked --no-fail-fast
+  cargo test --workspace --doc --locked
+else
+  cargo test --workspace --locked --no-fail-fast
+fi
