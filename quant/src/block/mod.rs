@@ -1,1 +1,200 @@
-//! In the making.
+//! The block formats, one file each: layout, quantize, dequantize. [`codec`] is the table of contents.
+//!
+//! A row of a tensor is a whole number of blocks. Layouts are ggml's, little-endian and without padding, so a row is
+//! viewed where it lies, at any alignment.
+mod affine;
+mod float;
+mod q4_0;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod scales;
+mod search;
+#[cfg(test)]
+mod tests;
+
+pub use q4_0::BlockQ4_0;
+pub use q4_k::BlockQ4K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5K;
+pub use q6_k::BlockQ6K;
+pub use q8_0::BlockQ8_0;
+
+use half::f16;
+use zerocopy::little_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::dtype::DType;
+
+/// Elements in a super-block of the K formats.
+pub const SUPER: usize = 256;
+
+/// Quantize and dequantize of one format.
+pub struct Codec {
+    /// The format.
+    pub dtype: DType,
+    quantize: fn(&[f32], &mut [u8], Option<&[f32]>),
+    dequantize: fn(&[u8], &mut [f32]),
+}
+
+/// The codec of a format, or `None` for a format that is known but can't be computed with.
+pub fn codec(dtype: DType) -> Option<&'static Codec> {
+    CODECS.iter().find(|codec| codec.dtype == dtype)
+}
+
+/// Every format that can be quantized, dequantized and multiplied.
+pub fn codecs() -> &'static [Codec] {
+    &CODECS
+}
+
+static CODECS: [Codec; 10] = [
+    Codec { dtype: DType::F32, quantize: float::quantize_f32, dequantize: float::dequantize_f32 },
+    Codec { dtype: DType::F16, quantize: float::quantize_f16, dequantize: float::dequantize_f16 },
+    Codec { dtype: DType::BF16, quantize: float::quantize_bf16, dequantize: float::dequantize_bf16 },
+    Codec::of::<BlockQ8_0>(DType::Q8_0),
+    Codec::of::<BlockQ4_0>(DType::Q4_0),
+    Codec::of::<BlockQ5_0>(DType::Q5_0),
+    Codec::of::<BlockQ5_1>(DType::Q5_1),
+    Codec::of::<BlockQ4K>(DType::Q4K),
+    Codec::of::<BlockQ5K>(DType::Q5K),
+    Codec::of::<BlockQ6K>(DType::Q6K),
+];
+
+impl Codec {
+    const fn of<B: Block>(dtype: DType) -> Codec {
+        Codec { dtype, quantize: quantize::<B>, dequantize: dequantize::<B> }
+    }
+
+    /// Quantizes whole rows. `importance` holds one weight per column and is repeated for each row: errors in a column
+    /// of weight 2 count twice. F32, F16, BF16 and Q8_0 have nothing to search and ignore it.
+    ///
+    /// Non-finite input gives some block without a panic; values beyond the format's range saturate.
+    ///
+    /// # Panics
+    /// If `src` is no whole number of blocks or rows of `importance`, or `dst` has another length than its blocks.
+    pub fn quantize(&self, src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
+        self.check(src.len(), dst.len());
+        if let Some(importance) = importance {
+            let cols = importance.len();
+            assert!(
+                src.is_empty() || cols > 0 && src.len() % cols == 0 && cols % self.dtype.block_len() == 0,
+                "{} values are not rows of {cols} columns",
+                src.len()
+            );
+        }
+        (self.quantize)(src, dst, importance);
+    }
+
+    /// Dequantizes whole blocks. Any bytes are valid blocks; a NaN scale gives NaN values.
+    ///
+    /// # Panics
+    /// If `dst` is no whole number of blocks or `src` has another length than these blocks.
+    pub fn dequantize(&self, src: &[u8], dst: &mut [f32]) {
+        self.check(dst.len(), src.len());
+        (self.dequantize)(src, dst);
+    }
+
+    fn check(&self, elements: usize, bytes: usize) {
+        let (len, size) = (self.dtype.block_len(), self.dtype.block_bytes());
+        assert!(
+            elements % len == 0 && bytes % size == 0 && elements / len == bytes / size,
+            "{elements} values don't fill {bytes} bytes of {}",
+            self.dtype.name()
+        );
+    }
+}
+
+/// A block of `LEN` elements, viewed in place over bytes of any alignment.
+pub(crate) trait Block: Sized + FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {
+    /// Elements in a block.
+    const LEN: usize;
+
+    /// Quantizes one row `x` of `row.len() * LEN` elements.
+    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]);
+
+    /// Writes the block's `LEN` values.
+    fn dequantize(&self, y: &mut [f32]);
+}
+
+/// Views bytes as blocks.
+///
+/// # Panics
+/// If `bytes` is no whole number of blocks.
+pub(crate) fn blocks<B: Block>(bytes: &[u8]) -> &[B] {
+    <[B]>::ref_from_bytes(bytes).expect("whole blocks")
+}
+
+fn quantize<B: Block>(src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
+    let dst = <[B]>::mut_from_bytes(dst).expect("length checked by the caller");
+    match importance {
+        None => B::quantize_row(src, None, dst),
+        Some(importance) => {
+            let cols = importance.len().max(B::LEN);
+            for (x, row) in src.chunks_exact(cols).zip(dst.chunks_exact_mut(cols / B::LEN)) {
+                B::quantize_row(x, Some(importance), row);
+            }
+        }
+    }
+}
+
+fn dequantize<B: Block>(src: &[u8], dst: &mut [f32]) {
+    for (block, y) in blocks::<B>(src).iter().zip(dst.chunks_exact_mut(B::LEN)) {
+        block.dequantize(y);
+    }
+}
+
+/// A half-precision number inside a block.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(transparent)]
+pub struct Half(U16);
+
+impl Half {
+    /// Nearest half (ties to even); beyond the range the largest finite half, since an infinite scale would turn every
+    /// value of the block into NaN or infinity.
+    pub fn saturating(x: f32) -> Half {
+        Half(f16::from_f32(clamp_to_half(x)).to_bits().into())
+    }
+
+    /// The number.
+    pub fn get(self) -> f32 {
+        f16::from_bits(self.0.get()).to_f32()
+    }
+
+    /// The number's sixteen bits.
+    pub fn bits(self) -> u16 {
+        self.0.get()
+    }
+}
+
+/// `x`, or the largest finite half where `x` would round to infinity.
+fn clamp_to_half(x: f32) -> f32 {
+    const MAX: f32 = 65504.0;
+    // Halfway to the next step above MAX: from here on conversion rounds to infinity.
+    const OVERFLOW: f32 = 65520.0;
+    if x.abs() >= OVERFLOW { MAX.copysign(x) } else { x }
+}
+
+/// `1 / d`, or 0 where the block has no scale.
+fn inverse(d: f32) -> f32 {
+    if d == 0.0 { 0.0 } else { 1.0 / d }
+}
+
+/// The value of largest magnitude with its sign, the first of equals.
+fn signed_max(x: &[f32]) -> f32 {
+    let mut max = 0.0f32;
+    for &v in x {
+        if max.abs() < v.abs() {
+            max = v;
+        }
+    }
+    max
+}
+
+/// Mean of the squares.
+fn mean_square(x: &[f32]) -> f32 {
+    x.iter().map(|v| v * v).sum::<f32>() / x.len() as f32
+}

@@ -1,0 +1,62 @@
+//! Q4_0: 32 values of 4 bits with one scale, `x = d·(q − 8)`.
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::search::{fit_symmetric, importance_weights};
+use super::{Block, Half, clamp_to_half, inverse, mean_square, signed_max};
+
+/// 32 values, 18 bytes.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct BlockQ4_0 {
+    /// Scale.
+    pub d: Half,
+    /// Byte i holds value i in its low half and value i + 16 in its high half.
+    pub qs: [u8; 16],
+}
+
+impl Block for BlockQ4_0 {
+    const LEN: usize = 32;
+
+    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
+        let sigma2 = importance.map(|_| mean_square(x));
+        for (i, (x, block)) in x.as_chunks::<32>().0.iter().zip(row).enumerate() {
+            let d = match importance.zip(sigma2) {
+                // The value of largest magnitude becomes -8, the end of the range that reaches further.
+                None => signed_max(x) / -8.0,
+                Some((importance, sigma2)) => {
+                    fit_symmetric(x, &importance_weights(x, &importance[32 * i..], sigma2), 8.0)
+                }
+            };
+            block.set(x, clamp_to_half(d));
+        }
+    }
+
+    fn dequantize(&self, y: &mut [f32]) {
+        let d = self.d.get();
+        for (y, q) in y.iter_mut().zip(self.unpack()) {
+            *y = f32::from(q) * d;
+        }
+    }
+}
+
+impl BlockQ4_0 {
+    fn set(&mut self, x: &[f32; 32], d: f32) {
+        let id = inverse(d);
+        self.d = Half::saturating(d);
+        // Truncation after + 8.5 rounds to nearest, since nothing falls below -8.
+        let level = |x: f32| ((x * id + 8.5) as i8).clamp(0, 15) as u8;
+        for (i, q) in self.qs.iter_mut().enumerate() {
+            *q = level(x[i]) | level(x[i + 16]) << 4;
+        }
+    }
+
+    /// The 32 values as integers, -8 … 7.
+    pub fn unpack(&self) -> [i8; 32] {
+        let mut q = [0; 32];
+        for (i, &byte) in self.qs.iter().enumerate() {
+            q[i] = (byte & 15) as i8 - 8;
+            q[i + 16] = (byte >> 4) as i8 - 8;
+        }
+        q
+    }
+}

@@ -1,0 +1,205 @@
+//! The block codecs against ggml's own C code, on the same rows.
+use std::ffi::c_void;
+use std::sync::Once;
+
+use ggml_sys_bleedingedge as ggml;
+use qwren_quant::block::{Codec, codec, codecs};
+use qwren_quant::dtype::DType;
+
+const COLS: usize = 1024;
+
+/// Fills the tables of half-precision numbers that ggml's C code reads.
+fn init() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let params = ggml::ggml_init_params { mem_size: 1 << 12, mem_buffer: std::ptr::null_mut(), no_alloc: true };
+        // SAFETY: a small context of our own, freed once.
+        unsafe { ggml::ggml_free(ggml::ggml_init(params)) };
+    });
+}
+
+fn ggml_quantize(dtype: DType, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
+    init();
+    assert!(x.len() % COLS == 0 && importance.is_none_or(|w| w.len() == COLS));
+    let mut bytes = vec![0u8; dtype.row_bytes(x.len() as u64).unwrap() as usize];
+    // SAFETY: source and target hold whole rows of COLS columns, the weights one row.
+    let written = unsafe {
+        ggml::ggml_quantize_chunk(
+            dtype.ggml_id(),
+            x.as_ptr(),
+            bytes.as_mut_ptr().cast::<c_void>(),
+            0,
+            (x.len() / COLS) as i64,
+            COLS as i64,
+            importance.map_or(std::ptr::null(), <[f32]>::as_ptr),
+        )
+    };
+    assert_eq!(written, bytes.len());
+    bytes
+}
+
+fn ggml_dequantize(dtype: DType, bytes: &[u8]) -> Vec<f32> {
+    init();
+    let mut y = vec![0f32; bytes.len() / dtype.block_bytes() * dtype.block_len()];
+    if dtype == DType::F32 {
+        codec(dtype).unwrap().dequantize(bytes, &mut y);
+        return y;
+    }
+    // SAFETY: the type is one that this ggml has; its row function reads whole blocks and writes their elements.
+    unsafe {
+        let traits = ggml::ggml_internal_get_type_traits(dtype.ggml_id());
+        traits.to_float.unwrap()(bytes.as_ptr().cast::<c_void>(), y.as_mut_ptr(), y.len() as i64);
+    }
+    y
+}
+
+fn quantize(codec: &Codec, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
+    let mut bytes = vec![0u8; codec.dtype.row_bytes(x.len() as u64).unwrap() as usize];
+    codec.quantize(x, &mut bytes, importance);
+    bytes
+}
+
+fn dequantize(codec: &Codec, bytes: &[u8]) -> Vec<f32> {
+    let mut y = vec![0f32; bytes.len() / codec.dtype.block_bytes() * codec.dtype.block_len()];
+    codec.dequantize(bytes, &mut y);
+    y
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn bits(&mut self) -> u64 {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    fn uniform(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn gaussian(&mut self) -> f64 {
+        (-2.0 * (1.0 - self.uniform()).ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+}
+
+/// Named rows of `COLS` values each.
+fn rows() -> Vec<(String, Vec<f32>)> {
+    let mut noise = Noise(7);
+    let mut rows = Vec::new();
+    let mut push = |name: String, value: &mut dyn FnMut(usize) -> f64| {
+        rows.push((name, (0..COLS).map(|i| value(i) as f32).collect::<Vec<_>>()));
+    };
+    for i in 0..24 {
+        push(format!("gaussian {i}"), &mut |_| 0.03 * noise.gaussian());
+    }
+    for i in 0..8 {
+        push(format!("shifted {i}"), &mut |_| f64::from(i - 4) * 0.02 + 0.03 * noise.gaussian());
+        push(format!("heavy-tailed {i}"), &mut |_| 0.02 * noise.gaussian() / noise.uniform().max(1e-3));
+        push(format!("cubed {i}"), &mut |_| noise.gaussian().powi(3));
+        push(format!("uniform {i}"), &mut |_| noise.uniform() - 0.5);
+        push(format!("sparse {i}"), &mut |_| if noise.uniform() < 0.03 { noise.gaussian() } else { 0.0 });
+        push(format!("outliers {i}"), &mut |_| {
+            if noise.uniform() < 0.004 { 40.0 * noise.gaussian() } else { noise.gaussian() }
+        });
+        push(format!("blocks of unlike size {i}"), &mut |k| noise.gaussian() * 10f64.powi((k / 32 % 7) as i32 - 3));
+    }
+    for value in [0.0, 1.0, -1.0, 0.013, -7.7] {
+        push(format!("constant {value}"), &mut |_| value);
+    }
+    for exponent in [-9, -7, -6, -5, -4, 2, 4, 5] {
+        push(format!("scaled 1e{exponent}"), &mut |_| 10f64.powi(exponent) * noise.gaussian());
+    }
+    push("ramp".into(), &mut |k| k as f64 / 100.0);
+    push("positive".into(), &mut |_| noise.gaussian().abs());
+    push("negative".into(), &mut |_| -noise.gaussian().abs());
+    rows
+}
+
+/// Σ w·(x − y)².
+fn squared_error(x: &[f32], y: &[f32], w: Option<&[f32]>) -> f64 {
+    (0..x.len()).map(|i| (f64::from(x[i]) - f64::from(y[i])).powi(2) * w.map_or(1.0, |w| f64::from(w[i]))).sum()
+}
+
+#[test]
+fn simple_formats_have_ggmls_bytes() {
+    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q5_1] {
+        let codec = codec(dtype).unwrap();
+        for (name, x) in rows() {
+            assert_eq!(quantize(codec, &x, None), ggml_quantize(dtype, &x, None), "{}, {name}", dtype.name());
+        }
+    }
+}
+
+#[test]
+fn bf16_rounds_to_nearest_even() {
+    let codec = codec(DType::BF16).unwrap();
+    let mut x: Vec<f32> = rows().into_iter().flat_map(|(_, x)| x).collect();
+    let mut noise = Noise(3);
+    x.extend((0..10_000).map(|_| f32::from_bits(noise.bits() as u32)));
+    x.extend([f32::INFINITY, -f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-45, -0.0]);
+    let bytes = quantize(codec, &x, None);
+    for (x, bytes) in x.iter().zip(bytes.chunks(2)) {
+        let want = half::bf16::from_f32(*x);
+        assert_eq!(u16::from_le_bytes([bytes[0], bytes[1]]), want.to_bits(), "{x:?}");
+    }
+}
+
+#[test]
+fn dequantized_values_are_ggmls() {
+    let mut noise = Noise(11);
+    for codec in codecs().iter().filter(|codec| codec.dtype != DType::BF16) {
+        let check = |bytes: &[u8], what: &str| {
+            for (ours, theirs) in dequantize(codec, bytes).into_iter().zip(ggml_dequantize(codec.dtype, bytes)) {
+                let same = ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan();
+                assert!(same, "{}, {what}: {ours:?}, ggml {theirs:?}", codec.dtype.name());
+            }
+        };
+        let random: Vec<u8> = (0..codec.dtype.block_bytes() * 2048).map(|_| noise.bits() as u8).collect();
+        check(&random, "random bytes");
+        for (name, x) in rows() {
+            check(&ggml_quantize(codec.dtype, &x, None), &name);
+        }
+    }
+}
+
+#[test]
+fn k_quants_lose_no_more_than_ggml() {
+    for dtype in [DType::Q4K, DType::Q5K, DType::Q6K] {
+        let codec = codec(dtype).unwrap();
+        let (mut ours_sum, mut theirs_sum, mut n) = (0.0, 0.0, 0.0);
+        for (name, x) in rows() {
+            let ours = squared_error(&x, &dequantize(codec, &quantize(codec, &x, None)), None);
+            let theirs = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, None)), None);
+            if name.starts_with("gaussian") {
+                ours_sum += ours;
+                theirs_sum += theirs;
+                n += 1.0;
+            }
+            assert!(ours <= theirs * (1.0 + 1e-6), "{}, {name}: {ours:e}, ggml {theirs:e}", dtype.name());
+        }
+        println!("{}: {} of ggml's error over {n} rows", dtype.name(), ours_sum / theirs_sum);
+    }
+}
+
+#[test]
+fn with_importance_no_more_is_lost_than_by_ggml() {
+    let mut noise = Noise(5);
+    let importance: Vec<f32> = (0..COLS).map(|_| noise.gaussian().powi(2) as f32 + 1e-3).collect();
+    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q4K, DType::Q5K, DType::Q6K] {
+        let codec = codec(dtype).unwrap();
+        let (mut ours, mut theirs) = (0.0, 0.0);
+        for (name, x) in rows().into_iter().filter(|(name, _)| !name.starts_with("scaled")) {
+            let w = Some(&importance[..]);
+            let a = squared_error(&x, &dequantize(codec, &quantize(codec, &x, w)), w);
+            let b = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, w)), w);
+            if b > 0.0 && a > b { println!("{} {name}: {}", dtype.name(), a / b); }
+            ours += if b > 0.0 { a / b } else { 1.0 };
+            theirs += 1.0;
+        }
+        println!("{}: {} of ggml's error", dtype.name(), ours / theirs);
+    }
+}
