@@ -153,6 +153,9 @@ fn dequantize<B: Block>(src: &[u8], dst: &mut [f32]) {
 pub struct Half(U16);
 
 impl Half {
+    /// The smallest half of full precision, 2^-14.
+    const LEAST_NORMAL: f32 = 1.0 / 16384.0;
+
     /// Nearest half (ties to even); beyond the range the largest finite half, since an infinite scale would turn every
     /// value of the block into NaN or infinity.
     pub fn saturating(x: f32) -> Half {
@@ -162,6 +165,13 @@ impl Half {
     /// The number.
     pub fn get(self) -> f32 {
         f16::from_bits(self.0.get()).to_f32()
+    }
+
+    /// The next half further from zero, on the side of `sign`. The number must not be the largest one.
+    fn away_from_zero(self, sign: f32) -> Half {
+        let magnitude = (self.0.get() & 0x7fff) + 1;
+        let sign = if sign < 0.0 { 0x8000 } else { 0 };
+        Half((magnitude | sign).into())
     }
 
     /// The number's sixteen bits.

@@ -67,20 +67,32 @@ impl BlockQ6K {
             Some(w) => std::array::from_fn(|l| w[16 * j + l]),
             None => subs[j].map(|x| x * x),
         });
+        let plain: [[f32; 16]; 16] = if importance.is_some() { weights } else { [[1.0; 16]; 16] };
         let fits: [f32; 16] = std::array::from_fn(|j| fit_symmetric(&subs[j], &weights[j], LEVELS));
+        let with_unit = |d: Half| {
+            let mut scales = [0; 16];
+            let mut total = Errors::default();
+            for j in 0..16 {
+                let errors;
+                (scales[j], errors) = best_scale(&subs[j], &plain[j], &weights[j], d.get(), fits[j]);
+                total += errors;
+            }
+            (d, scales, total)
+        };
         // The scale of largest magnitude becomes -128, the end of the range that reaches further.
-        let max = super::signed_max(&fits);
-        self.d = Half::saturating(max / -128.0);
-        let d = self.d.get();
+        let unit = super::signed_max(&fits) / -128.0;
+        let mut best = with_unit(Half::saturating(unit));
+        // Units of usual weights are so small that halves are coarse there: rounded down, -128 may not reach.
+        if best.0.get().abs() < unit.abs() && unit.abs() < Half::LEAST_NORMAL {
+            let up = with_unit(best.0.away_from_zero(unit));
+            if up.2.better_than(&best.2) {
+                best = up;
+            }
+        }
+        (self.d, self.scales) = (best.0, best.1);
         let mut q = [0; SUPER];
         for (j, q) in q.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let plain = match importance {
-                Some(_) => &weights[j],
-                None => &[1.0; 16],
-            };
-            let centre = if d == 0.0 { 0.0 } else { nearest((fits[j] / d).clamp(-128.0, 127.0)) };
-            self.scales[j] = best_scale(&subs[j], plain, &weights[j], d, centre);
-            *q = quantize_symmetric(&subs[j], d * f32::from(self.scales[j]), LEVELS);
+            *q = quantize_symmetric(&subs[j], self.d.get() * f32::from(self.scales[j]), LEVELS);
         }
         self.pack(&q);
     }
@@ -100,8 +112,9 @@ impl BlockQ6K {
     }
 }
 
-/// The scale beside `centre` with the least error once the values are requantized with it.
-fn best_scale(x: &[f32; 16], plain: &[f32; 16], weights: &[f32; 16], d: f32, centre: f32) -> i8 {
+/// The scale, in units of `d`, near `fit` with the least error once the values are requantized with it.
+fn best_scale(x: &[f32; 16], plain: &[f32; 16], weights: &[f32; 16], d: f32, fit: f32) -> (i8, Errors) {
+    let centre = if d == 0.0 { 0.0 } else { nearest((fit / d).clamp(-128.0, 127.0)) };
     let mut best = centre;
     let mut least = Errors::of_symmetric(x, plain, weights, d * centre, LEVELS);
     for step in [-2.0, -1.0, 1.0, 2.0] {
@@ -113,5 +126,5 @@ fn best_scale(x: &[f32; 16], plain: &[f32; 16], weights: &[f32; 16], d: f32, cen
             }
         }
     }
-    best as i8
+    (best as i8, least)
 }

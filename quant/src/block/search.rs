@@ -170,10 +170,17 @@ pub(super) fn quantize_affine<const N: usize>(x: &[f32; N], step: f32, min: f32,
 }
 
 /// Squared errors of a candidate: plain, and with the weights of the search.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Errors {
     plain: f32,
     weighted: f32,
+}
+
+impl std::ops::AddAssign for Errors {
+    fn add_assign(&mut self, other: Errors) {
+        self.plain += other.plain;
+        self.weighted += other.weighted;
+    }
 }
 
 impl Errors {
