@@ -1,1 +1,3 @@
 //! A lean runtime for Qwen3 GGUF files.
+
+pub mod terminal;
