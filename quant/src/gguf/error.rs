@@ -45,7 +45,7 @@ pub enum GgufError {
         cause: Box<GgufError>,
     },
     /// The operating system refused.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// A folder stands where a file should.
     #[error("is a folder; give a GGUF file")]
