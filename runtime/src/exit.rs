@@ -5,6 +5,8 @@ use std::panic::{self, UnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use qwren_quant::gguf::GgufError;
+
 use crate::console::Console;
 
 /// The exit codes that scripts may rely on.
@@ -62,6 +64,13 @@ pub fn code(err: &anyhow::Error) -> Exit {
 fn link_code(link: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(failure) = link.downcast_ref::<Failure>() {
         return Some(failure.exit);
+    }
+    if let Some(gguf) = link.downcast_ref::<GgufError>() {
+        return Some(match gguf.cause() {
+            GgufError::Io(io) => link_code(io).unwrap_or(Exit::Usage),
+            _ if gguf.unsupported() => Exit::Unsupported,
+            _ => Exit::Usage,
+        });
     }
     if let Some(io) = link.downcast_ref::<io::Error>() {
         return match io.kind() {

@@ -30,6 +30,8 @@ pub struct Cli {
 /// One variant a command; its options lie in the command's own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check a file: structure, digest, finite values
+    Verify(commands::verify::Args),
     /// Print the manual page (roff)
     Man,
     /// Print a completion script for a shell

@@ -1,0 +1,93 @@
+//! `qwren verify`: is a file whole and sound?
+
+mod digest;
+mod finite;
+
+use std::path::PathBuf;
+use std::{io, io::Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use qwren::terminal::shown;
+use qwren_quant::gguf::{GgufFile, Quoted};
+
+use crate::console::Console;
+use crate::exit::{Exit, Failure};
+
+/// Options of `qwren verify`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// GGUF file; its SHA-256 is compared with FILE.sha256 where there is one
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Checks the structure, the digest and the values, in this order, and says what was found.
+pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
+    let path = &args.file;
+    let file = GgufFile::open(path)?;
+    let header = file.header();
+    say(&format!("structure  sound: {} keys, {} tensors", header.metadata().len(), header.tensors().len()))?;
+
+    match digest::beside(path)? {
+        None => say("sha256     not compared: there is no .sha256 file beside it")?,
+        Some(expected) => {
+            let bar = progress(console, "sha256", file.file_len());
+            let found = digest::of(file.bytes(), |n| bar.inc(n));
+            bar.finish_and_clear();
+            if found != expected {
+                let text = format!(
+                    "{}: has the SHA-256 {found}, but the file beside it says {expected}; download or convert it again",
+                    path.display()
+                );
+                return Err(Failure::usage(text).into());
+            }
+            say(&format!("sha256     {found}, as the file beside it says"))?;
+        }
+    }
+
+    let bar = progress(console, "values", header.tensors().iter().map(|t| t.bytes).sum());
+    let survey = finite::survey(&file, |n| bar.inc(n));
+    bar.finish_and_clear();
+    for t in &survey.bad {
+        let (name, value) = (Quoted::new(&t.name), t.value);
+        say(&format!("values     {name} has {value} at index {}, and {} such values in all", t.index, t.count))?;
+    }
+    if survey.skipped > 0 {
+        say(&format!("values     not looked at in {} tensors of types that can't be read here", survey.skipped))?;
+    }
+    if let Some(first) = survey.bad.first() {
+        let more = match survey.bad.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and so {n} more tensors)"),
+        };
+        let text = format!(
+            "{}: has {} values that are not finite in tensor {}, the first at index {}{more}; download or convert it again",
+            path.display(),
+            first.count,
+            Quoted::new(&first.name),
+            first.index
+        );
+        return Err(Failure::usage(text).into());
+    }
+    say(&format!("values     finite in {} tensors", survey.sound))?;
+    Ok(Exit::Done)
+}
+
+fn say(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let to_terminal = io::IsTerminal::is_terminal(&out);
+    writeln!(out, "{}", shown(line, to_terminal))
+}
+
+/// A bar for people who wait; nothing where nobody looks.
+fn progress(console: Console, what: &'static str, bytes: u64) -> ProgressBar {
+    let target = match console.is_terminal() && !console.is_quiet() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target).with_prefix(what);
+    match ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}

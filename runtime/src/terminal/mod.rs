@@ -1,0 +1,5 @@
+//! What may reach a terminal.
+
+mod escape;
+
+pub use escape::{escape, shown};
