@@ -129,7 +129,10 @@ fn simple_formats_have_ggmls_bytes() {
     for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q5_1] {
         let codec = codec(dtype).unwrap();
         for (name, x) in rows() {
-            assert_eq!(quantize(codec, &x, None), ggml_quantize(dtype, &x, None), "{}, {name}", dtype.name());
+            // Where ggml's minimum overflows to infinity, ours is the largest half.
+            if dtype != DType::Q5_1 || x.iter().all(|x| *x > -65504.0) {
+                assert!(quantize(codec, &x, None) == ggml_quantize(dtype, &x, None), "{}, {name}", dtype.name());
+            }
         }
     }
 }
@@ -196,7 +199,9 @@ fn with_importance_no_more_is_lost_than_by_ggml() {
             let w = Some(&importance[..]);
             let a = squared_error(&x, &dequantize(codec, &quantize(codec, &x, w)), w);
             let b = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, w)), w);
-            if b > 0.0 && a > b { println!("{} {name}: {}", dtype.name(), a / b); }
+            if b > 0.0 && a > b {
+                println!("{} {name}: {}", dtype.name(), a / b);
+            }
             ours += if b > 0.0 { a / b } else { 1.0 };
             theirs += 1.0;
         }

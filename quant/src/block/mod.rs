@@ -23,6 +23,7 @@ pub use q5_1::BlockQ5_1;
 pub use q5_k::BlockQ5K;
 pub use q6_k::BlockQ6K;
 pub use q8_0::BlockQ8_0;
+pub(crate) use scales::unpack as unpack_scales;
 
 use half::f16;
 use zerocopy::little_endian::U16;

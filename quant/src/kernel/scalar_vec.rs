@@ -1,0 +1,124 @@
+//! The definition of the vector operations.
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use super::Level;
+use super::scalar::{add_lanes, dot};
+use super::vec_ops::{Table, VecOps};
+
+/// The operations of this level.
+pub(super) static OPS: VecOps = VecOps::new(
+    Level::Scalar,
+    Table {
+        dot_f32: dot,
+        dot_f16,
+        axpy_f32,
+        axpy_f16,
+        scale,
+        rms_norm,
+        max,
+        exp_sum,
+        silu_mul,
+        f32_to_f16,
+        dots_f32,
+        dots_f16,
+        weighted_rows_f32,
+        weighted_rows_f16,
+    },
+);
+
+fn dot_f16(a: &[f16], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a.to_f32() * b;
+        }
+    }
+    add_lanes(lanes)
+}
+
+fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+fn axpy_f16(y: &mut [f32], a: f32, x: &[f16]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += a * x.to_f32();
+    }
+}
+
+fn scale(y: &mut [f32], a: f32) {
+    for y in y {
+        *y *= a;
+    }
+}
+
+fn rms_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt();
+    for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
+        *out = x * scale * w;
+    }
+}
+
+fn max(x: &[f32]) -> f32 {
+    x.iter().fold(f32::NEG_INFINITY, |max, &x| if x > max { x } else { max })
+}
+
+fn exp_sum(x: &mut [f32], max: f32) -> f32 {
+    let mut lanes = [0.0; 8];
+    for x in x.chunks_mut(8) {
+        for (lane, x) in lanes.iter_mut().zip(x) {
+            *x = (*x - max).exp();
+            *lane += *x;
+        }
+    }
+    add_lanes(lanes)
+}
+
+fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = *gate / (1.0 + (-*gate).exp()) * up;
+    }
+}
+
+fn f32_to_f16(src: &[f32], dst: &mut [f16]) {
+    dst.convert_from_f32_slice(src);
+}
+
+fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+    let n = out.len() / (q.len() / dim);
+    for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = dot(&k[i * stride..][..dim], q);
+        }
+    }
+}
+
+fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+    let n = out.len() / (q.len() / dim);
+    for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = dot_f16(&k[i * stride..][..dim], q);
+        }
+    }
+}
+
+fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+    let n = p.len() / (out.len() / dim);
+    for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
+        for (i, &p) in p.iter().enumerate() {
+            axpy_f32(out, p, &v[i * stride..][..dim]);
+        }
+    }
+}
+
+fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+    let n = p.len() / (out.len() / dim);
+    for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
+        for (i, &p) in p.iter().enumerate() {
+            axpy_f16(out, p, &v[i * stride..][..dim]);
+        }
+    }
+}

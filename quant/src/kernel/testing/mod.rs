@@ -1,0 +1,34 @@
+//! One runner for all kernels of this machine: every one against the scalar definition.
+mod mul_mat;
+mod vec_ops;
+
+/// Pseudorandom numbers that are the same on every machine (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// −1 … 1.
+    fn float(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.float()).collect()
+    }
+}
+
+/// Equal bits, or both NaN.
+fn assert_same(got: &[f32], want: &[f32], what: impl Fn() -> String) {
+    assert_eq!(got.len(), want.len(), "{}", what());
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+        assert!(same, "{}, element {i}: {got:?} instead of {want:?}", what());
+    }
+}

@@ -1,0 +1,236 @@
+//! Matrix products over shapes, alignments and extreme values.
+use super::{Random, assert_same};
+use crate::act::{ActKind, Acts};
+use crate::block::codec;
+use crate::dtype::DType;
+use crate::kernel::{Kernel, Level, kernels, select};
+
+/// The definition of what `kernel` computes.
+fn scalar(kernel: &Kernel) -> &'static Kernel {
+    kernels().iter().find(|k| k.weight == kernel.weight && k.level == Level::Scalar).expect("a scalar kernel each")
+}
+
+fn acts(kind: ActKind, cols: usize, rows: &[Vec<f32>]) -> Acts {
+    let mut acts = Acts::new();
+    acts.reset(kind, rows.len(), cols);
+    for (t, x) in rows.iter().enumerate() {
+        acts.set_row(Level::Scalar, t, x);
+    }
+    acts
+}
+
+fn run(kernel: &Kernel, w: &[u8], acts: &Acts) -> Vec<f32> {
+    let rows = w.len() / row_bytes(kernel.weight, acts.view().cols());
+    let mut out = vec![f32::NAN; rows * acts.view().tokens()];
+    kernel.mul_mat(w, acts.view(), &mut out);
+    out
+}
+
+fn row_bytes(weight: DType, cols: usize) -> usize {
+    cols / weight.block_len() * weight.block_bytes()
+}
+
+fn quantized(weight: DType, x: &[f32]) -> Vec<u8> {
+    let mut w = vec![0; x.len() / weight.block_len() * weight.block_bytes()];
+    codec(weight).expect("a codec each").quantize(x, &mut w, None);
+    w
+}
+
+/// Column counts that are no multiple of a kernel's step.
+fn col_counts(kind: ActKind) -> &'static [usize] {
+    match kind {
+        ActKind::F32 => &[1, 7, 8, 33, 256],
+        ActKind::Q8x32 => &[32, 96, 256, 320],
+        ActKind::Q8x256 => &[256, 768],
+    }
+}
+
+/// Quantized formats give the scalar bits; float formats differ by rounding, in proportion to the sum of magnitudes.
+fn check(kernel: &Kernel, w: &[u8], acts: &Acts, what: &str) {
+    let (got, want) = (run(kernel, w, acts), run(scalar(kernel), w, acts));
+    let what = || format!("{}, {what}, {} tokens of {}", kernel.name, acts.view().tokens(), acts.view().cols());
+    if kernel.act != ActKind::F32 {
+        return assert_same(&got, &want, what);
+    }
+    let cols = acts.view().cols();
+    let mut row = vec![0.0; cols];
+    let rows = w.len() / row_bytes(kernel.weight, cols);
+    for (r, w) in w.chunks_exact(row_bytes(kernel.weight, cols)).enumerate() {
+        codec(kernel.weight).expect("a codec each").dequantize(w, &mut row);
+        for t in 0..acts.view().tokens() {
+            let magnitude: f32 = row.iter().zip(acts.view().floats(t)).map(|(w, x)| (w * x).abs()).sum();
+            let (got, want) = (got[t * rows + r], want[t * rows + r]);
+            let bound = magnitude * f32::EPSILON * (2.0 + cols as f32 / 8.0);
+            assert!((got - want).abs() <= bound, "{}: {got:?} instead of {want:?}", what());
+        }
+    }
+}
+
+#[test]
+fn every_shape() {
+    let mut random = Random(1);
+    for kernel in kernels() {
+        for &cols in col_counts(kernel.act) {
+            for (rows, tokens) in [
+                (1, 1),
+                (2, 3),
+                (3, 2),
+                (4, 1),
+                (5, 4),
+                (7, 200),
+                (15, 5),
+                (16, 6),
+                (17, 7),
+                (16, 130),
+                (33, 12),
+                (40, 31),
+            ] {
+                let w = quantized(kernel.weight, &random.floats(rows * cols));
+                let x: Vec<_> = (0..tokens).map(|_| random.floats(cols)).collect();
+                check(kernel, &w, &acts(kernel.act, cols, &x), &format!("{rows} rows"));
+            }
+        }
+    }
+}
+
+#[test]
+fn any_bytes_are_weights() {
+    let mut random = Random(2);
+    for kernel in kernels().iter().filter(|kernel| kernel.act != ActKind::F32) {
+        let cols = 512;
+        let x: Vec<_> = (0..7).map(|_| random.floats(cols)).collect();
+        let acts = acts(kernel.act, cols, &x);
+        for _ in 0..8 {
+            let w: Vec<u8> = (0..20 * row_bytes(kernel.weight, cols)).map(|_| random.bits() as u8).collect();
+            check(kernel, &w, &acts, "random bytes");
+        }
+    }
+}
+
+/// Where a block of the format has its half-precision numbers.
+fn halves(weight: DType) -> &'static [usize] {
+    match weight {
+        DType::Q4K | DType::Q5K | DType::Q5_1 => &[0, 2],
+        DType::Q6K => &[208],
+        _ => &[0],
+    }
+}
+
+#[test]
+fn extreme_levels_do_not_overflow() {
+    for kernel in kernels().iter().filter(|kernel| kernel.act != ActKind::F32) {
+        let cols = 512;
+        let signs = [
+            vec![1.0; cols],
+            vec![-1.0; cols],
+            (0..cols).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect(),
+            (0..cols).map(|i| if i % 32 < 16 { 1.0 } else { -1.0 }).collect(),
+        ];
+        let acts = acts(kernel.act, cols, &signs);
+        for fill in [0x00, 0x7f, 0x80, 0x81, 0xf0, 0x0f, 0xff] {
+            // The largest finite half, −1, and the smallest one.
+            for d in [0x7bffu16, 0xbc00, 0x0001, 0x7c00, 0x7e00] {
+                let mut w = vec![fill; 18 * row_bytes(kernel.weight, cols)];
+                for block in w.chunks_exact_mut(kernel.weight.block_bytes()) {
+                    for &at in halves(kernel.weight) {
+                        block[at..at + 2].copy_from_slice(&d.to_le_bytes());
+                    }
+                }
+                check(kernel, &w, &acts, &format!("bytes {fill:#x}, scale {d:#x}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn weights_may_lie_at_any_address() {
+    let mut random = Random(3);
+    for kernel in kernels() {
+        let cols = 256;
+        let w = quantized(kernel.weight, &random.floats(6 * cols));
+        let x: Vec<_> = (0..5).map(|_| random.floats(cols)).collect();
+        let acts = acts(kernel.act, cols, &x);
+        let want = run(kernel, &w, &acts);
+        for offset in [1, 2, 7, 31] {
+            let mut moved = vec![0xff; offset];
+            moved.extend(&w);
+            assert_same(&run(kernel, &moved[offset..], &acts), &want, || format!("{} at {offset}", kernel.name));
+        }
+    }
+}
+
+#[test]
+fn a_result_depends_on_its_row_and_token_alone() {
+    let mut random = Random(4);
+    for kernel in kernels() {
+        let (rows, tokens, cols) = (37, 19, if kernel.act == ActKind::F32 { 300 } else { 768 });
+        let w = quantized(kernel.weight, &random.floats(rows * cols));
+        let x: Vec<_> = (0..tokens).map(|_| random.floats(cols)).collect();
+        let acts = acts(kernel.act, cols, &x);
+        let all = run(kernel, &w, &acts);
+        let row_bytes = row_bytes(kernel.weight, cols);
+        for (row_step, token_step) in [(1, 19), (37, 1), (4, 3), (16, 4), (5, 7), (20, 6)] {
+            for r0 in (0..rows).step_by(row_step) {
+                for t0 in (0..tokens).step_by(token_step) {
+                    let (r1, t1) = (rows.min(r0 + row_step), tokens.min(t0 + token_step));
+                    let mut part = vec![f32::NAN; (r1 - r0) * (t1 - t0)];
+                    kernel.mul_mat(&w[r0 * row_bytes..r1 * row_bytes], acts.view().slice(t0..t1), &mut part);
+                    let want: Vec<f32> = (t0..t1).flat_map(|t| all[t * rows..][r0..r1].to_vec()).collect();
+                    assert_same(&part, &want, || format!("{}, rows {r0}…, tokens {t0}…", kernel.name));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_approximate_the_real_ones() {
+    let mut random = Random(5);
+    for kernel in kernels() {
+        let cols = 1024;
+        let w = random.floats(8 * cols);
+        let x: Vec<_> = (0..4).map(|_| random.floats(cols)).collect();
+        let got = run(kernel, &quantized(kernel.weight, &w), &acts(kernel.act, cols, &x));
+        // Errors are independent per element: a sum of them grows with the root of the count.
+        let step = match kernel.weight {
+            DType::F32 => 1e-6,
+            DType::F16 | DType::BF16 => 1e-2,
+            DType::Q8_0 => 2e-2,
+            DType::Q6K => 5e-2,
+            _ => 2e-1,
+        };
+        for (t, x) in x.iter().enumerate() {
+            for (r, w) in w.chunks_exact(cols).enumerate() {
+                let want: f64 = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                let error = (f64::from(got[t * 8 + r]) - want).abs();
+                assert!(error < step * (cols as f64).sqrt(), "{}: {} instead of {want}", kernel.name, got[t * 8 + r]);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_is_complete_and_ordered() {
+    assert!(kernels().is_sorted_by(|a, b| a.level >= b.level));
+    for level in Level::available() {
+        for codec in crate::block::codecs() {
+            let kernel = select(level, codec.dtype).expect("a kernel for each codec");
+            assert!(kernel.level == level && kernel.weight == codec.dtype);
+        }
+        assert!(select(level, DType::Q2K).is_none());
+    }
+}
+
+#[test]
+#[should_panic(expected = "other activations")]
+fn activations_of_another_kind_are_refused() {
+    let acts = acts(ActKind::F32, 256, &[vec![0.0; 256]]);
+    select(Level::Scalar, DType::Q4K).expect("a kernel").mul_mat(&[0; 144], acts.view(), &mut [0.0]);
+}
+
+#[test]
+#[should_panic(expected = "another number of results")]
+fn a_wrong_output_is_refused() {
+    let acts = acts(ActKind::Q8x256, 256, &[vec![0.0; 256]]);
+    select(Level::Scalar, DType::Q4K).expect("a kernel").mul_mat(&[0; 288], acts.view(), &mut [0.0]);
+}

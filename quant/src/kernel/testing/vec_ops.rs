@@ -1,0 +1,256 @@
+//! The vector operations of each level against exact values or the scalar ones.
+use half::f16;
+
+use super::{Random, assert_same};
+use crate::kernel::{Level, VecOps, vec_ops};
+
+fn all() -> impl Iterator<Item = &'static VecOps> {
+    Level::available().into_iter().map(vec_ops)
+}
+
+/// Lengths around the vectors' and the tiles'.
+const LENGTHS: [usize; 12] = [0, 1, 7, 8, 9, 31, 32, 63, 64, 65, 128, 200];
+
+fn halves(x: &[f32]) -> Vec<f16> {
+    x.iter().map(|&x| f16::from_f32(x)).collect()
+}
+
+fn assert_near(got: f32, want: f64, bound: f64, what: impl Fn() -> String) {
+    assert!((f64::from(got) - want).abs() <= bound, "{}: {got:?} instead of {want:?}", what());
+}
+
+#[test]
+fn dot_products() {
+    let mut random = Random(1);
+    for n in LENGTHS {
+        let (a, b) = (random.floats(n), random.floats(n));
+        let h = halves(&a);
+        for ops in all() {
+            let exact = |a: &dyn Fn(usize) -> f64| (0..n).map(|i| a(i) * f64::from(b[i])).sum::<f64>();
+            let bound = 1e-6 * n as f64;
+            assert_near(ops.dot_f32(&a, &b), exact(&|i| a[i].into()), bound, || format!("{} f32 {n}", ops.name));
+            assert_near(ops.dot_f16(&h, &b), exact(&|i| h[i].into()), bound, || format!("{} f16 {n}", ops.name));
+        }
+    }
+}
+
+#[test]
+fn axpy_and_scale() {
+    let mut random = Random(2);
+    for n in LENGTHS {
+        let (x, y) = (random.floats(n), random.floats(n));
+        let h = halves(&x);
+        for ops in all() {
+            let (mut float, mut half, mut scaled) = (y.clone(), y.clone(), y.clone());
+            ops.axpy_f32(&mut float, 0.7, &x);
+            ops.axpy_f16(&mut half, 0.7, &h);
+            ops.scale(&mut scaled, -3.0);
+            for i in 0..n {
+                let y = f64::from(y[i]);
+                assert_near(float[i], y + f64::from(0.7f32) * f64::from(x[i]), 2e-7, || {
+                    format!("{} f32 {n}", ops.name)
+                });
+                assert_near(half[i], y + f64::from(0.7f32) * f64::from(h[i]), 2e-7, || format!("{} f16 {n}", ops.name));
+                assert_eq!(scaled[i], -3.0 * y as f32);
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_has_the_formulas_value() {
+    let mut random = Random(3);
+    for n in LENGTHS.into_iter().filter(|&n| n > 0) {
+        let (x, w) = (random.floats(n), random.floats(n));
+        let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / n as f64;
+        for ops in all() {
+            let mut out = vec![f32::NAN; n];
+            ops.rms_norm(&x, &w, 1e-6, &mut out);
+            for i in 0..n {
+                let want = f64::from(x[i]) / (mean + 1e-6).sqrt() * f64::from(w[i]);
+                assert_near(out[i], want, 1e-6 * (want.abs() + 1e-3), || format!("{} {n}", ops.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn exp_is_within_two_units_in_the_last_place() {
+    for ops in all() {
+        let mut x: Vec<f32> = (-87_300..88_700).map(|i| i as f32 / 1000.0).collect();
+        x.extend([-0.0, 1e-30, -1e-30, 88.722_8]);
+        let mut e = x.clone();
+        ops.exp_sum(&mut e, 0.0);
+        for (x, e) in x.iter().zip(e) {
+            let exact = f64::from(*x).exp();
+            let unit = exact * f64::from(f32::EPSILON);
+            assert_near(e, exact, 2.0 * unit, || format!("{}: exp({x:?})", ops.name));
+        }
+        let mut limits = [-104.0, f32::NEG_INFINITY, 89.0, f32::INFINITY, f32::NAN, -1e30, 1e30, 0.0];
+        ops.exp_sum(&mut limits, 0.0);
+        assert_same(&limits, &[0.0, 0.0, f32::INFINITY, f32::INFINITY, f32::NAN, 0.0, f32::INFINITY, 1.0], || {
+            ops.name.to_owned()
+        });
+        // Where floats get coarse, the error is half their step.
+        let mut small = [-100.0, -95.5, -90.0];
+        let x = small;
+        ops.exp_sum(&mut small, 0.0);
+        for (x, e) in x.into_iter().zip(small) {
+            assert_near(e, f64::from(x).exp(), 1.5e-45, || format!("{}: exp({x:?})", ops.name));
+        }
+    }
+}
+
+#[test]
+fn softmax_sums_to_one_and_leaves_masked_positions_out() {
+    let mut random = Random(4);
+    for n in LENGTHS.into_iter().filter(|&n| n > 1) {
+        for ops in all() {
+            let mut x = random.floats(n).iter().map(|x| 30.0 * x).collect::<Vec<_>>();
+            x[n / 2] = f32::NEG_INFINITY;
+            let max = x.iter().fold(f32::NEG_INFINITY, |m, &x| m.max(x));
+            let exact: Vec<f64> = x.iter().map(|&x| f64::from(x - max).exp()).collect();
+            let sum: f64 = exact.iter().sum();
+            ops.softmax(&mut x);
+            assert_eq!(x[n / 2], 0.0);
+            for (x, exact) in x.iter().zip(&exact) {
+                assert_near(*x, exact / sum, 1e-6 * exact / sum + 1e-30, || format!("{} {n}", ops.name));
+            }
+        }
+    }
+    for ops in all() {
+        let mut masked = [f32::NEG_INFINITY; 11];
+        ops.softmax(&mut masked);
+        assert_eq!(masked, [0.0; 11]);
+        let mut bad = [1.0, f32::NAN, 2.0];
+        ops.softmax(&mut bad);
+        assert!(bad.iter().all(|x| x.is_nan()), "{}", ops.name);
+        ops.softmax(&mut []);
+    }
+}
+
+#[test]
+fn swiglu_has_the_formulas_value() {
+    let mut random = Random(5);
+    for n in LENGTHS {
+        for ops in all() {
+            let gate: Vec<f32> = random.floats(n).iter().map(|x| 40.0 * x).collect();
+            let up = random.floats(n);
+            let mut got = gate.clone();
+            ops.silu_mul(&mut got, &up);
+            for i in 0..n {
+                let g = f64::from(gate[i]);
+                let want = g / (1.0 + (-g).exp()) * f64::from(up[i]);
+                assert_near(got[i], want, 1e-6 * want.abs() + 1e-30, || format!("{} {n}", ops.name));
+            }
+        }
+    }
+    for ops in all() {
+        let mut extremes = [-1e30, 1e30, 0.0, -200.0];
+        ops.silu_mul(&mut extremes, &[1.0; 4]);
+        assert_eq!(extremes, [0.0, 1e30, 0.0, 0.0], "{}", ops.name);
+    }
+}
+
+#[test]
+fn halves_round_to_nearest_even() {
+    let mut random = Random(6);
+    let mut x: Vec<f32> = (0..1003).map(|_| random.float() * 10f32.powi((random.bits() % 14) as i32 - 9)).collect();
+    x.extend([65504.0, 65519.0, 65520.0, f32::INFINITY, -0.0, 1e-8]);
+    for ops in all() {
+        let mut got = vec![f16::NAN; x.len()];
+        ops.f32_to_f16(&x, &mut got);
+        for (x, got) in x.iter().zip(got) {
+            assert_eq!(got.to_bits(), f16::from_f32_const(*x).to_bits(), "{}: {x:?}", ops.name);
+        }
+    }
+}
+
+#[test]
+fn max_passes_over_nan() {
+    for ops in all() {
+        let mut x = vec![-3.0; 21];
+        assert_eq!(ops.max(&x), -3.0);
+        (x[4], x[9], x[20]) = (f32::NAN, 2.0, 1.0);
+        assert_eq!(ops.max(&x), 2.0, "{}", ops.name);
+        assert_eq!(ops.max(&[]), f32::NEG_INFINITY);
+    }
+}
+
+/// (dim, stride, queries, positions)
+const ATTENTION: [(usize, usize, usize, usize); 9] = [
+    (64, 64, 1, 1),
+    (128, 256, 1, 33),
+    (128, 128, 2, 32),
+    (128, 384, 4, 7),
+    (64, 64, 8, 32),
+    (128, 128, 13, 19),
+    (80, 96, 3, 5),
+    (7, 9, 5, 6),
+    (36, 36, 6, 11),
+];
+
+#[test]
+fn attention_scores_are_dot_products() {
+    let mut random = Random(7);
+    for (dim, stride, queries, n) in ATTENTION {
+        let k = random.floats((n - 1) * stride + dim);
+        let q = random.floats(queries * dim);
+        let h = halves(&k);
+        for ops in all() {
+            let (mut float, mut half) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
+            ops.dots_f32(&k, stride, &q, dim, &mut float);
+            ops.dots_f16(&h, stride, &q, dim, &mut half);
+            let row = |i: usize| i * stride..i * stride + dim;
+            let want = |dot: &dyn Fn(usize, &[f32]) -> f32| -> Vec<f32> {
+                q.chunks(dim).flat_map(|q| (0..n).map(|i| dot(i, q)).collect::<Vec<_>>()).collect()
+            };
+            let what = || format!("{} {dim} {queries} {n}", ops.name);
+            assert_same(&float, &want(&|i, q| ops.dot_f32(&k[row(i)], q)), what);
+            assert_same(&half, &want(&|i, q| ops.dot_f16(&h[row(i)], q)), what);
+        }
+    }
+}
+
+#[test]
+fn weighted_rows_are_chains_of_axpy() {
+    let mut random = Random(8);
+    for (dim, stride, queries, n) in ATTENTION {
+        let v = random.floats((n - 1) * stride + dim);
+        let p = random.floats(queries * n);
+        let start = random.floats(queries * dim);
+        let h = halves(&v);
+        for ops in all() {
+            let what = || format!("{} {dim} {queries} {n}", ops.name);
+            let (mut float, mut half) = (start.clone(), start.clone());
+            ops.weighted_rows_f32(&v, stride, &p, dim, &mut float);
+            ops.weighted_rows_f16(&h, stride, &p, dim, &mut half);
+            let (mut want_float, mut want_half) = (start.clone(), start.clone());
+            for j in 0..queries {
+                for i in 0..n {
+                    let row = i * stride..i * stride + dim;
+                    ops.axpy_f32(&mut want_float[j * dim..][..dim], p[j * n + i], &v[row.clone()]);
+                    ops.axpy_f16(&mut want_half[j * dim..][..dim], p[j * n + i], &h[row]);
+                }
+            }
+            assert_same(&float, &want_float, what);
+            assert_same(&half, &want_half, what);
+        }
+    }
+}
+
+#[test]
+fn attention_over_nothing_does_nothing() {
+    for ops in all() {
+        ops.dots_f32(&[], 4, &[1.0; 4], 4, &mut []);
+        let mut out = [5.0; 4];
+        ops.weighted_rows_f32(&[], 4, &[], 4, &mut out);
+        assert_eq!(out, [5.0; 4]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "beyond the rows")]
+fn rows_beyond_the_cache_are_refused() {
+    vec_ops(Level::Scalar).dots_f32(&[0.0; 15], 8, &[0.0; 8], 8, &mut [0.0; 2]);
+}

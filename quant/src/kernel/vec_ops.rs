@@ -1,0 +1,170 @@
+//! Vector operations between the matrix products: norms, softmax, SwiGLU, attention.
+use half::f16;
+
+#[cfg(target_arch = "x86_64")]
+use super::x86;
+use super::{Level, scalar_vec};
+
+/// The operations of one level. Lengths are checked here, once for all levels.
+pub struct VecOps {
+    /// The instructions that they need.
+    pub level: Level,
+    /// Name of the level.
+    pub name: &'static str,
+    table: Table,
+}
+
+/// Functions that rely on lengths checked by [`VecOps`] and need the instructions of its level.
+pub(super) struct Table {
+    pub(super) dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
+    pub(super) dot_f16: unsafe fn(&[f16], &[f32]) -> f32,
+    pub(super) axpy_f32: unsafe fn(&mut [f32], f32, &[f32]),
+    pub(super) axpy_f16: unsafe fn(&mut [f32], f32, &[f16]),
+    pub(super) scale: unsafe fn(&mut [f32], f32),
+    pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
+    pub(super) max: unsafe fn(&[f32]) -> f32,
+    pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
+    pub(super) silu_mul: unsafe fn(&mut [f32], &[f32]),
+    pub(super) f32_to_f16: unsafe fn(&[f32], &mut [f16]),
+    pub(super) dots_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
+    pub(super) dots_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
+    pub(super) weighted_rows_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
+    pub(super) weighted_rows_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
+}
+
+/// The vector operations of a level.
+pub fn vec_ops(level: Level) -> &'static VecOps {
+    match level {
+        Level::Scalar => &scalar_vec::OPS,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2(token) => x86::avx2::vec_ops(token),
+    }
+}
+
+/// Calls a function of the table.
+macro_rules! call {
+    ($self:ident.$op:ident($($arg:expr),*)) => {
+        // SAFETY: the function needs the instructions of `self.level`, and a level exists only on a CPU that has them.
+        unsafe { ($self.table.$op)($($arg),*) }
+    };
+}
+
+impl VecOps {
+    pub(super) const fn new(level: Level, table: Table) -> VecOps {
+        VecOps { level, name: level.name(), table }
+    }
+
+    /// Σ a·b.
+    pub fn dot_f32(&self, a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        call!(self.dot_f32(a, b))
+    }
+
+    /// Σ k·q.
+    pub fn dot_f16(&self, k: &[f16], q: &[f32]) -> f32 {
+        assert_eq!(k.len(), q.len());
+        call!(self.dot_f16(k, q))
+    }
+
+    /// y += a·x.
+    pub fn axpy_f32(&self, y: &mut [f32], a: f32, x: &[f32]) {
+        assert_eq!(y.len(), x.len());
+        call!(self.axpy_f32(y, a, x));
+    }
+
+    /// y += a·x.
+    pub fn axpy_f16(&self, y: &mut [f32], a: f32, x: &[f16]) {
+        assert_eq!(y.len(), x.len());
+        call!(self.axpy_f16(y, a, x));
+    }
+
+    /// y *= a.
+    pub fn scale(&self, y: &mut [f32], a: f32) {
+        call!(self.scale(y, a));
+    }
+
+    /// out = x / √(mean(x²) + eps) · w.
+    pub fn rms_norm(&self, x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
+        assert_eq!(x.len(), w.len());
+        assert_eq!(x.len(), out.len());
+        call!(self.rms_norm(x, w, eps, out));
+    }
+
+    /// The largest element, −∞ of none. A NaN is passed over.
+    pub fn max(&self, x: &[f32]) -> f32 {
+        call!(self.max(x))
+    }
+
+    /// x = exp(x − max); returns their sum. With the running maximum of a row this is a step of a block-wise softmax.
+    pub fn exp_sum(&self, x: &mut [f32], max: f32) -> f32 {
+        call!(self.exp_sum(x, max))
+    }
+
+    /// x = exp(x) / Σ exp(x). Elements of −∞ become 0; a row of nothing else becomes zeros.
+    pub fn softmax(&self, x: &mut [f32]) {
+        let max = self.max(x);
+        if max == f32::NEG_INFINITY && !x.iter().any(|x| x.is_nan()) {
+            x.fill(0.0);
+        } else {
+            let sum = self.exp_sum(x, max);
+            self.scale(x, 1.0 / sum);
+        }
+    }
+
+    /// gate = silu(gate)·up, silu(x) = x / (1 + exp(−x)).
+    pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
+        assert_eq!(gate.len(), up.len());
+        call!(self.silu_mul(gate, up));
+    }
+
+    /// Rounds to nearest, ties to even.
+    pub fn f32_to_f16(&self, src: &[f32], dst: &mut [f16]) {
+        assert_eq!(src.len(), dst.len());
+        call!(self.f32_to_f16(src, dst));
+    }
+
+    /// `out[j * n + i]` = K row i · query j. `k`: n rows that start `stride` elements apart; `q`: `[queries, dim]`;
+    /// `out`: `[queries, n]`. A result has the bits of [`VecOps::dot_f32`], whatever else is in the call.
+    pub fn dots_f32(&self, k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+        if check_rows(k.len(), stride, q.len(), dim, out.len()) {
+            call!(self.dots_f32(k, stride, q, dim, out));
+        }
+    }
+
+    /// As [`VecOps::dots_f32`], with half-precision rows.
+    pub fn dots_f16(&self, k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+        if check_rows(k.len(), stride, q.len(), dim, out.len()) {
+            call!(self.dots_f16(k, stride, q, dim, out));
+        }
+    }
+
+    /// `out[j * dim + c] += Σ p[j * n + i] · V[i][c]`, positions i ascending. `v`: n rows that start `stride` elements
+    /// apart; `p`: `[queries, n]`; `out`: `[queries, dim]`. Splitting the positions over several calls in order gives
+    /// the same bits.
+    pub fn weighted_rows_f32(&self, v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+        if check_rows(v.len(), stride, out.len(), dim, p.len()) {
+            call!(self.weighted_rows_f32(v, stride, p, dim, out));
+        }
+    }
+
+    /// As [`VecOps::weighted_rows_f32`], with half-precision rows.
+    pub fn weighted_rows_f16(&self, v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+        if check_rows(v.len(), stride, out.len(), dim, p.len()) {
+            call!(self.weighted_rows_f16(v, stride, p, dim, out));
+        }
+    }
+}
+
+/// Checks `rows` against `[queries, dim]` vectors and a `[queries, n]` matrix; false when there is nothing to do.
+fn check_rows(rows: usize, stride: usize, vectors: usize, dim: usize, matrix: usize) -> bool {
+    assert!(dim > 0 && vectors % dim == 0, "{vectors} elements are no vectors of {dim}");
+    let queries = vectors / dim;
+    if queries == 0 || matrix == 0 {
+        assert_eq!(matrix, 0, "positions for no query");
+        return false;
+    }
+    assert!(matrix % queries == 0, "{matrix} elements are no rows for {queries} queries");
+    let last = (matrix / queries - 1).checked_mul(stride).and_then(|start| start.checked_add(dim));
+    assert!(last.is_some_and(|end| end <= rows), "positions end beyond the rows");
+    true
+}

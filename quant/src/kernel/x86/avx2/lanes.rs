@@ -1,0 +1,192 @@
+//! Loads, stores and sums that the other files share.
+use std::arch::x86_64::*;
+
+/// 32 bytes of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_u8(x: &[u8; 32]) -> __m256i {
+    // SAFETY: 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// 32 int8 activations.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_i8(x: &[i8; 32]) -> __m256i {
+    // SAFETY: 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// 16 bytes of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_u8_half(x: &[u8; 16]) -> __m128i {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
+}
+
+/// 16 sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
+    // SAFETY: 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// 8 pairs of int16.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_i32(x: &[i32; 8]) -> __m256i {
+    // SAFETY: 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+}
+
+/// 8 floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn load_f32(x: &[f32; 8]) -> __m256 {
+    // SAFETY: 32 readable bytes; the load takes any alignment.
+    unsafe { _mm256_loadu_ps(x.as_ptr()) }
+}
+
+/// Writes 8 floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_f32(x: &mut [f32; 8], v: __m256) {
+    // SAFETY: 32 writable bytes; the store takes any alignment.
+    unsafe { _mm256_storeu_ps(x.as_mut_ptr(), v) }
+}
+
+/// Writes 4 floats.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_f32_half(x: &mut [f32; 4], v: __m128) {
+    // SAFETY: 16 writable bytes; the store takes any alignment.
+    unsafe { _mm_storeu_ps(x.as_mut_ptr(), v) }
+}
+
+/// Four scales as floats.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn halves4(bits: [u16; 4]) -> __m128 {
+    let bits = bits.map(u64::from);
+    let packed = bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48;
+    _mm_cvtph_ps(_mm_cvtsi64_si128(packed as i64))
+}
+
+/// Eight scales as floats.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn halves8(bits: [u16; 8]) -> [f32; 8] {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    let v = unsafe { _mm_loadu_si128(bits.as_ptr().cast()) };
+    let mut out = [0.0; 8];
+    store_f32(&mut out, _mm256_cvtph_ps(v));
+    out
+}
+
+/// Four neighbouring int8 values in each lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn broadcast4(x: [i8; 4]) -> __m256i {
+    _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)))
+}
+
+/// Two neighbouring int16 values in each lane.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn broadcast_pair(x: [i16; 2]) -> __m256i {
+    _mm256_set1_epi32(pair(x[0], x[1]))
+}
+
+/// Two int16 values as one lane of a `madd` operand.
+#[inline]
+pub(super) fn pair(low: i16, high: i16) -> i32 {
+    i32::from(low as u16) | i32::from(high) << 16
+}
+
+/// The sums of four vectors of eight int32.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum4_i32(v: [__m256i; 4]) -> __m128i {
+    let v = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+}
+
+/// The sums of four vectors of four int32.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum4_i32_half(v: [__m128i; 4]) -> __m128i {
+    _mm_hadd_epi32(_mm_hadd_epi32(v[0], v[1]), _mm_hadd_epi32(v[2], v[3]))
+}
+
+/// The sum of eight floats, added as `scalar::add_lanes` does.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum_f32(v: __m256) -> f32 {
+    let v = _mm256_hadd_ps(v, v);
+    let v = _mm256_hadd_ps(v, v);
+    _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
+}
+
+/// `[8 rows][8 words]` → `[8 words][8 rows]`, words of 32 bits.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
+    // Within each half: pairs of rows, then fours.
+    let pairs = [
+        _mm256_unpacklo_epi32(r[0], r[1]),
+        _mm256_unpackhi_epi32(r[0], r[1]),
+        _mm256_unpacklo_epi32(r[2], r[3]),
+        _mm256_unpackhi_epi32(r[2], r[3]),
+        _mm256_unpacklo_epi32(r[4], r[5]),
+        _mm256_unpackhi_epi32(r[4], r[5]),
+        _mm256_unpacklo_epi32(r[6], r[7]),
+        _mm256_unpackhi_epi32(r[6], r[7]),
+    ];
+    let low = [
+        _mm256_unpacklo_epi64(pairs[0], pairs[2]),
+        _mm256_unpackhi_epi64(pairs[0], pairs[2]),
+        _mm256_unpacklo_epi64(pairs[1], pairs[3]),
+        _mm256_unpackhi_epi64(pairs[1], pairs[3]),
+    ];
+    let high = [
+        _mm256_unpacklo_epi64(pairs[4], pairs[6]),
+        _mm256_unpackhi_epi64(pairs[4], pairs[6]),
+        _mm256_unpacklo_epi64(pairs[5], pairs[7]),
+        _mm256_unpackhi_epi64(pairs[5], pairs[7]),
+    ];
+    // Then the halves: words 0–3 lie in the low ones, words 4–7 in the high ones.
+    [
+        _mm256_permute2x128_si256::<0x20>(low[0], high[0]),
+        _mm256_permute2x128_si256::<0x20>(low[1], high[1]),
+        _mm256_permute2x128_si256::<0x20>(low[2], high[2]),
+        _mm256_permute2x128_si256::<0x20>(low[3], high[3]),
+        _mm256_permute2x128_si256::<0x31>(low[0], high[0]),
+        _mm256_permute2x128_si256::<0x31>(low[1], high[1]),
+        _mm256_permute2x128_si256::<0x31>(low[2], high[2]),
+        _mm256_permute2x128_si256::<0x31>(low[3], high[3]),
+    ]
+}
+
+/// The low half of each byte.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn low_nibbles(v: __m256i) -> __m256i {
+    _mm256_and_si256(v, _mm256_set1_epi8(15))
+}
+
+/// The high half of each byte.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn high_nibbles(v: __m256i) -> __m256i {
+    low_nibbles(_mm256_srli_epi16::<4>(v))
+}
+
+/// `sixteen` in each byte of `v` that has bit `j`, else 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn fifth_bit(v: __m256i, j: usize) -> __m256i {
+    let bit = _mm256_set1_epi8((1u8 << j) as i8);
+    _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), _mm256_set1_epi8(16))
+}

@@ -1,0 +1,67 @@
+//! AVX2 with FMA and F16C: 256-bit integer and float vectors.
+//!
+//! - `gemv_super`, `gemv_small`: one token, straight on the file's blocks, four rows at a time.
+//! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
+//! - `float`: F32, F16, BF16 rows, and attention scores.
+//! - `vec`, `attention`: the vector operations.
+//!
+//! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
+//! the folder are tables that take the token [`Avx2`].
+mod attention;
+mod float;
+mod gemv_small;
+mod gemv_super;
+mod lanes;
+mod panel;
+mod panel_small;
+mod panel_super;
+mod vec;
+
+use super::Avx2;
+use crate::act::{ActKind, ActView};
+use crate::dtype::DType;
+use crate::kernel::vec_ops::VecOps;
+use crate::kernel::{Kernel, Level, Run};
+
+/// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
+const PANEL_TOKENS: usize = 4;
+
+/// The matrix products of this level.
+pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 10] {
+    let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Avx2(token), run };
+    [
+        kernel("avx2 Q4_K", DType::Q4K, ActKind::Q8x256, mul_q4_k),
+        kernel("avx2 Q5_K", DType::Q5K, ActKind::Q8x256, mul_q5_k),
+        kernel("avx2 Q6_K", DType::Q6K, ActKind::Q8x256, mul_q6_k),
+        kernel("avx2 Q8_0", DType::Q8_0, ActKind::Q8x32, mul_q8_0),
+        kernel("avx2 Q4_0", DType::Q4_0, ActKind::Q8x32, mul_q4_0),
+        kernel("avx2 Q5_0", DType::Q5_0, ActKind::Q8x32, mul_q5_0),
+        kernel("avx2 Q5_1", DType::Q5_1, ActKind::Q8x32, mul_q5_1),
+        kernel("avx2 F16", DType::F16, ActKind::F32, float::mul_f16),
+        kernel("avx2 BF16", DType::BF16, ActKind::F32, float::mul_bf16),
+        kernel("avx2 F32", DType::F32, ActKind::F32, float::mul_f32),
+    ]
+}
+
+/// The vector operations of this level.
+pub(in crate::kernel) fn vec_ops(_token: Avx2) -> &'static VecOps {
+    &vec::OPS
+}
+
+/// Few tokens by GEMV, more by panels: the results are the same bits.
+macro_rules! mul_quantized {
+    ($name:ident, $gemv:path, $gemm:path) => {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn $name(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+            if acts.tokens() < PANEL_TOKENS { $gemv(w, acts, out) } else { $gemm(w, acts, out) }
+        }
+    };
+}
+
+mul_quantized!(mul_q4_k, gemv_super::q4_k, panel_super::q4_k);
+mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k);
+mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k);
+mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_small::q8_0);
+mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0);
+mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0);
+mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1);

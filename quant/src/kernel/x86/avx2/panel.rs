@@ -1,0 +1,68 @@
+//! The loop around a panel: sixteen rows × 256 columns, unpacked once and multiplied with a batch of tokens.
+//!
+//! In a panel a lane is a row: a vector holds four neighbouring columns of eight rows, and meets the same four columns
+//! of a token in every lane. So no sum crosses lanes, and products of one scale add up in 16 bits before it is applied.
+use std::arch::x86_64::*;
+
+use super::lanes::store_f32;
+use crate::act::ActView;
+use crate::block::Block;
+
+/// Rows of a panel: two vectors, so that a broadcast of a token's values serves twice.
+pub(super) const ROWS: usize = 16;
+/// Tokens multiplied together: with two vectors of rows, their 16-bit and 32-bit sums fill 12 of 16 registers.
+pub(super) const TOKENS: usize = 3;
+/// Tokens whose float sums are kept in the first-level cache (8 KiB) while the panels pass. Unpacking a panel again
+/// for the next ones costs a few per cent.
+const BATCH: usize = 128;
+
+/// Two vectors of eight rows each.
+pub(super) type Pair<T> = [T; 2];
+
+/// Columns in panel order: `[column / 4][rows / 8]`, each vector `[8 rows][4 columns]`.
+pub(super) type Columns = [Pair<__m256i>; 64];
+
+/// Zeros.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn empty_columns() -> Columns {
+    [[_mm256_setzero_si256(); 2]; 64]
+}
+
+/// Calls `unpack(rows, first block)` for each panel along the columns and then `tile(first token, sums of TOKENS or
+/// fewer tokens)`; a panel spans `step` blocks.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn multiply<B: Block, P>(
+    w: &[B],
+    acts: ActView<'_>,
+    out: &mut [f32],
+    step: usize,
+    panel: &mut P,
+    unpack: impl Fn([&[B]; ROWS], &mut P),
+    tile: impl Fn(&P, usize, usize, &mut [Pair<__m256>]),
+) {
+    let per_row = acts.cols() / B::LEN;
+    let rows = w.len() / per_row;
+    for t0 in (0..acts.tokens()).step_by(BATCH) {
+        let tokens = BATCH.min(acts.tokens() - t0);
+        for first in (0..rows).step_by(ROWS) {
+            let mut sums = [[_mm256_setzero_ps(); 2]; BATCH];
+            for b in (0..per_row).step_by(step) {
+                let n = step.min(per_row - b);
+                // The last panel repeats its last row.
+                unpack(std::array::from_fn(|i| &w[(first + i).min(rows - 1) * per_row + b..][..n]), panel);
+                for t in (0..tokens).step_by(TOKENS) {
+                    tile(panel, t0 + t, b, &mut sums[t..tokens.min(t + TOKENS)]);
+                }
+            }
+            let n = ROWS.min(rows - first);
+            for (t, sums) in sums[..tokens].iter().enumerate() {
+                let mut values = [[0.0; 8]; 2];
+                store_f32(&mut values[0], sums[0]);
+                store_f32(&mut values[1], sums[1]);
+                out[(t0 + t) * rows + first..][..n].copy_from_slice(&values.as_flattened()[..n]);
+            }
+        }
+    }
+}
