@@ -81,7 +81,7 @@ impl Acts {
     /// # Panics
     /// If `cols` is no multiple of the kind's block.
     pub fn reset(&mut self, kind: ActKind, tokens: usize, cols: usize) {
-        assert!(cols % kind.block_len() == 0, "{cols} columns are no whole blocks of {kind:?}");
+        assert!(cols.is_multiple_of(kind.block_len()), "{cols} columns are no whole blocks of {kind:?}");
         (self.kind, self.tokens, self.cols) = (kind, tokens, cols);
         let values = tokens * cols;
         match kind {

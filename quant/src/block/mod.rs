@@ -82,7 +82,7 @@ impl Codec {
         if let Some(importance) = importance {
             let cols = importance.len();
             assert!(
-                src.is_empty() || cols > 0 && src.len() % cols == 0 && cols % self.dtype.block_len() == 0,
+                src.is_empty() || cols > 0 && src.len().is_multiple_of(cols) && cols % self.dtype.block_len() == 0,
                 "{} values are not rows of {cols} columns",
                 src.len()
             );
@@ -102,7 +102,7 @@ impl Codec {
     fn check(&self, elements: usize, bytes: usize) {
         let (len, size) = (self.dtype.block_len(), self.dtype.block_bytes());
         assert!(
-            elements % len == 0 && bytes % size == 0 && elements / len == bytes / size,
+            elements.is_multiple_of(len) && bytes.is_multiple_of(size) && elements / len == bytes / size,
             "{elements} values don't fill {bytes} bytes of {}",
             self.dtype.name()
         );

@@ -111,7 +111,8 @@ pub(super) fn fit_affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32
             [wq, wq * q[i], wq * x[i]]
         });
         let determinant = sum_w * sum_q2 - sum_q * sum_q;
-        if !(determinant > 0.0) {
+        // Of equal levels no line can be fitted (nor of NaN).
+        if determinant <= 0.0 || determinant.is_nan() {
             continue;
         }
         let mut scale = (sum_w * sum_xq - sum_x * sum_q) / determinant;

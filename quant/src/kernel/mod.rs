@@ -47,9 +47,9 @@ impl Kernel {
     pub fn mul_mat(&self, w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
         assert_eq!(acts.kind(), self.act, "{} wants other activations", self.name);
         let cols = acts.cols();
-        assert!(cols > 0 && cols % self.weight.block_len() == 0, "{cols} columns are no row of {}", self.name);
+        assert!(cols > 0 && cols.is_multiple_of(self.weight.block_len()), "{cols} columns are no row of {}", self.name);
         let row_bytes = cols / self.weight.block_len() * self.weight.block_bytes();
-        assert!(w.len() % row_bytes == 0, "{} bytes are no rows of {row_bytes}", w.len());
+        assert!(w.len().is_multiple_of(row_bytes), "{} bytes are no rows of {row_bytes}", w.len());
         assert_eq!(out.len(), w.len() / row_bytes * acts.tokens(), "room for another number of results");
         if !out.is_empty() {
             // SAFETY: `run` needs the instructions of `self.level`, and a level exists only on a CPU that has them.

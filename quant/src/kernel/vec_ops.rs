@@ -157,13 +157,13 @@ impl VecOps {
 
 /// Checks `rows` against `[queries, dim]` vectors and a `[queries, n]` matrix; false when there is nothing to do.
 fn check_rows(rows: usize, stride: usize, vectors: usize, dim: usize, matrix: usize) -> bool {
-    assert!(dim > 0 && vectors % dim == 0, "{vectors} elements are no vectors of {dim}");
+    assert!(dim > 0 && vectors.is_multiple_of(dim), "{vectors} elements are no vectors of {dim}");
     let queries = vectors / dim;
     if queries == 0 || matrix == 0 {
         assert_eq!(matrix, 0, "positions for no query");
         return false;
     }
-    assert!(matrix % queries == 0, "{matrix} elements are no rows for {queries} queries");
+    assert!(matrix.is_multiple_of(queries), "{matrix} elements are no rows for {queries} queries");
     let last = (matrix / queries - 1).checked_mul(stride).and_then(|start| start.checked_add(dim));
     assert!(last.is_some_and(|end| end <= rows), "positions end beyond the rows");
     true

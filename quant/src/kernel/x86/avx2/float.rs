@@ -134,7 +134,7 @@ pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
             }
         }
     }
-    if len % 8 > 0 {
+    if !len.is_multiple_of(8) {
         for r in 0..R {
             let w = load(&padded(rows[r]));
             for t in 0..T {

@@ -104,7 +104,7 @@ fn scales_and_mins(packed: &[u8; 12]) -> __m256i {
 #[target_feature(enable = "avx2")]
 fn repeat_scale(scales: __m256i, j: usize) -> __m256i {
     let j = j as i16;
-    _mm256_shuffle_epi8(scales, _mm256_set1_epi16(2 * j | (2 * j + 1) << 8))
+    _mm256_shuffle_epi8(scales, _mm256_set1_epi16((2 * j) | ((2 * j + 1) << 8)))
 }
 
 #[inline]
