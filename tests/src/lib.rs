@@ -3,6 +3,7 @@ pub mod fixtures;
 pub mod generated;
 pub mod programs;
 pub mod safetensors;
+pub mod tokenizer;
 
 pub use fixtures::{converted, data, qwen3_tokenizer, reference_checkpoints, target_dir};
 pub use programs::bin;
