@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(s.push(&emoji[3..]), "🙂");
         assert_eq!(s.held(), 0);
         assert_eq!(s.push(b"a\xe4\xb8"), "a");
-        assert_eq!(s.push(b"\xadb"), "中b".replace('中', "\u{4e2d}"));
+        assert_eq!(s.push(b"\xadb"), "中b");
         assert_eq!(s.finish(), "");
     }
 
