@@ -10,6 +10,9 @@ pub enum TemplateError {
     /// The key has another type than a string.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A base model's file.
+    #[error("the file has no chat template; use `qwren complete`, or a file of a chat model")]
+    Absent,
     /// The prompt's text can't be encoded.
     #[error(transparent)]
     Vocab(#[from] VocabError),

@@ -69,7 +69,7 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// The template of a file; None if it has none, as base models may.
+    /// The template of a file; None if it has none, as base models may (see [`TemplateError::Absent`]).
     ///
     /// # Errors
     /// A template that does not compile.

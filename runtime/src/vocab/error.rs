@@ -69,7 +69,7 @@ pub enum VocabError {
         /// Size of the vocabulary.
         tokens: usize,
     },
-    /// Tokens of 4 GiB or automata of that size.
+    /// Tokens of 4 GiB, or special ones of more than a MiB.
     #[error("the tokenizer's tokens are too large; the file is damaged")]
     TooLarge,
     /// Text of 4 GiB.

@@ -16,6 +16,10 @@ use qwren_quant::gguf::Header;
 use split::Splitter;
 use std::borrow::Cow;
 
+/// Bytes of all special tokens together; Qwen3's have some 400. The automaton that finds them takes up to a hundred
+/// times as much.
+const MAX_SPECIALS: usize = 1 << 20;
+
 /// What becomes of special tokens' texts inside a text that is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Specials {
@@ -147,6 +151,9 @@ impl Vocab {
             ends.push(u32::try_from(text.len()).map_err(|_| VocabError::TooLarge)?);
         }
         let special_ids: Vec<u32> = (0..kinds.len() as u32).filter(|&id| kinds[id as usize].special()).collect();
+        if special_ids.iter().map(|&id| tokens[id as usize].len()).sum::<usize>() > MAX_SPECIALS {
+            return Err(VocabError::TooLarge);
+        }
         let specials = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
             .build(special_ids.iter().map(|&id| &tokens[id as usize]))

@@ -154,6 +154,8 @@ fn hostile_sections_are_errors() {
             other => panic!("{merge:?}: {other}"),
         }
     }
+    let large = |p: &mut Parts| p.tokens[262] = "x".repeat(MAX_SPECIALS);
+    assert!(matches!(spoiled(large), VocabError::TooLarge));
     let control = spoiled(|p| {
         p.tokens.extend(["<|im_end|".to_owned()]);
         p.types.extend([1]);
