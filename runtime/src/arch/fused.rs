@@ -1,0 +1,201 @@
+//! The network's steps as our own operations. Positions and the cache live in [`State`], not in the graph, so a graph serves
+//! every batch of its size.
+use super::qwen3::{self, Emit, ExpertWeights};
+use super::{Engine, EngineError, Head};
+use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
+use crate::model::{Model, Weight};
+use crate::ops::State;
+use crate::ops::attention::Attention;
+use crate::ops::linear::{Mat, Project, ProjectAdd};
+use crate::ops::mlp::SwiGlu;
+use crate::ops::moe::Experts;
+use crate::ops::norm::{NormRope, RmsNorm};
+use crate::session::Threads;
+use std::sync::atomic::AtomicBool;
+
+type Result<T> = std::result::Result<T, GgmlError>;
+
+/// Graphs that are kept: decoding, full batches, and a last part of a prompt.
+const KEPT: usize = 3;
+
+/// A graph for batches of `n` tokens.
+struct Sized<'m> {
+    n: usize,
+    graph: Graph<'m, State>,
+    x: Tensor,
+    outputs: Vec<Tensor>,
+}
+
+/// Computes a session's batches with our own operations.
+pub struct FusedEngine<'m> {
+    model: &'m Model,
+    threads: Threads,
+    state: State,
+    /// Most recently used last.
+    bodies: Vec<Sized<'m>>,
+    heads: Vec<Sized<'m>>,
+    backend: Backend,
+}
+
+impl<'m> FusedEngine<'m> {
+    /// An engine that works on `state`.
+    ///
+    /// # Errors
+    /// When ggml gives no backend.
+    pub fn new(model: &'m Model, state: State, threads: Threads) -> Result<FusedEngine<'m>> {
+        Ok(FusedEngine { model, threads, state, bodies: Vec::new(), heads: Vec::new(), backend: Backend::new()? })
+    }
+
+    fn body(&self, n: usize, every: bool) -> Result<Sized<'m>> {
+        let layers = self.model.layers();
+        // At most 11 nodes and views a layer.
+        let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(layers.len() * 12 + 8)? };
+        let x = e.b.input([self.model.hparams().hidden, n])?;
+        let mut outputs = Vec::new();
+        let mut last = x;
+        for (i, l) in layers.iter().enumerate() {
+            last = qwen3::layer(&mut e, i, l, last)?;
+            if every || i + 1 == layers.len() {
+                outputs.push(last);
+            }
+        }
+        Ok(Sized { n, graph: e.b.finish(&outputs)?, x, outputs })
+    }
+
+    fn tail(&self, n: usize) -> Result<Sized<'m>> {
+        let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(8)? };
+        let x = e.b.input([self.model.hparams().hidden, n])?;
+        let (normed, logits) = qwen3::head(&mut e, self.model, x)?;
+        Ok(Sized { n, graph: e.b.finish(&[normed, logits])?, x, outputs: vec![normed, logits] })
+    }
+
+    /// Moves the graph for `n` tokens, if it was kept, to the end.
+    fn recall(list: &mut Vec<Sized<'m>>, n: usize) -> bool {
+        if let Some(i) = list.iter().position(|s| s.n == n) {
+            list[i..].rotate_left(1);
+            return true;
+        }
+        if list.len() == KEPT {
+            // The decoding graph is small and always needed again.
+            let victim = if list[0].n == 1 { 1 } else { 0 };
+            list.remove(victim);
+        }
+        false
+    }
+
+    fn set_batch(&mut self, start: usize, n: usize) {
+        let threads = if n == 1 { self.threads.decode } else { self.threads.prefill };
+        self.state.crew.set_active(threads);
+        self.state.start = start;
+    }
+}
+
+impl Engine for FusedEngine<'_> {
+    fn layers(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> std::result::Result<&[f32], EngineError> {
+        let n = x.len() / self.model.hparams().hidden;
+        self.set_batch(start, n);
+        self.state.angles.set(start, n);
+        if !Self::recall(&mut self.bodies, n) {
+            self.bodies.push(self.body(n, false)?);
+        }
+        let i = self.bodies.len() - 1;
+        let body = &mut self.bodies[i];
+        body.graph.input(body.x).copy_from_slice(x);
+        body.graph.compute(&mut self.backend, &mut self.state, stop)?;
+        Ok(body.graph.output(body.outputs[0]))
+    }
+
+    fn every_layer(
+        &mut self,
+        start: usize,
+        x: &[f32],
+        stop: &AtomicBool,
+    ) -> std::result::Result<Vec<Vec<f32>>, EngineError> {
+        let n = x.len() / self.model.hparams().hidden;
+        self.set_batch(start, n);
+        self.state.angles.set(start, n);
+        let mut body = self.body(n, true)?;
+        body.graph.input(body.x).copy_from_slice(x);
+        body.graph.compute(&mut self.backend, &mut self.state, stop)?;
+        Ok(body.outputs.iter().map(|&t| body.graph.output(t).to_vec()).collect())
+    }
+
+    fn head(&mut self, x: &[f32], stop: &AtomicBool) -> std::result::Result<Head<'_>, EngineError> {
+        let n = x.len() / self.model.hparams().hidden;
+        self.set_batch(self.state.start, n);
+        if !Self::recall(&mut self.heads, n) {
+            self.heads.push(self.tail(n)?);
+        }
+        let i = self.heads.len() - 1;
+        let tail = &mut self.heads[i];
+        tail.graph.input(tail.x).copy_from_slice(x);
+        tail.graph.compute(&mut self.backend, &mut self.state, stop)?;
+        Ok(Head { normed: tail.graph.output(tail.outputs[0]), logits: tail.graph.output(tail.outputs[1]) })
+    }
+}
+
+/// Builds a graph for batches of `n` tokens.
+struct Fused<'m> {
+    model: &'m Model,
+    level: qwren_quant::kernel::Level,
+    n: usize,
+    b: Builder<'m, State>,
+}
+
+impl<'m> Fused<'m> {
+    fn mat(&self, weight: &Weight) -> Mat<'m> {
+        Mat::one(self.model, weight, self.level)
+    }
+}
+
+impl<'m> Emit<'m> for Fused<'m> {
+    fn rms_norm(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor> {
+        let eps = self.model.hparams().rms_eps;
+        self.b.custom(&[x], [weight.len(), self.n], RmsNorm { weight, eps })
+    }
+
+    fn project<const N: usize>(&mut self, weights: [&'m Weight; N], x: Tensor) -> Result<[Tensor; N]> {
+        let mats = weights.map(|w| self.mat(w)).to_vec();
+        let width: usize = weights.iter().map(|w| w.rows).sum();
+        // One product after the other, so that each is contiguous: not a row of all of them for each token.
+        let all = self.b.custom(&[x], [width, self.n], Project { mats })?;
+        let mut parts = [all; N];
+        let mut offset = 0;
+        for (part, w) in parts.iter_mut().zip(weights).filter(|_| N > 1) {
+            *part = self.b.part(all, offset, [w.rows, self.n])?;
+            offset += w.rows * self.n;
+        }
+        Ok(parts)
+    }
+
+    fn norm_rope(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor> {
+        let width = self.b.shape(x)?[0];
+        let (eps, heads) = (self.model.hparams().rms_eps, width / weight.len());
+        self.b.custom(&[x], [width, self.n], NormRope { weight, eps, heads })
+    }
+
+    fn attention(&mut self, layer: usize, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
+        let hp = self.model.hparams();
+        let op = Attention { layer, group: hp.heads / hp.kv_heads, head_dim: hp.head_dim };
+        self.b.custom(&[q, k, v], [hp.heads * hp.head_dim, self.n], op)
+    }
+
+    fn project_add(&mut self, weight: &'m Weight, x: Tensor, residual: Tensor) -> Result<Tensor> {
+        let mat = self.mat(weight);
+        self.b.custom(&[x, residual], [weight.rows, self.n], ProjectAdd { mat })
+    }
+
+    fn swiglu(&mut self, gate: &'m Weight, up: &'m Weight, x: Tensor) -> Result<Tensor> {
+        let op = SwiGlu { gate: self.mat(gate), up: self.mat(up) };
+        self.b.custom(&[x], [gate.rows, self.n], op)
+    }
+
+    fn experts(&mut self, w: ExpertWeights<'m>, h: Tensor, residual: Tensor) -> Result<Tensor> {
+        let hp = self.model.hparams();
+        let (used, norm_weights) = hp.moe.as_ref().map_or((0, false), |m| (m.used, m.norm_weights));
+        let all = |weight| Mat::all(self.model, weight, self.level);
+        let (gate, up, down) = (all(w.gate), all(w.up), all(w.down));
+        let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights };
+        self.b.custom(&[h, residual], [hp.hidden, self.n], op)
+    }
+}

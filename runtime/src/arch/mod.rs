@@ -1,0 +1,43 @@
+//! The network as ggml graphs.
+//!
+//! * [`qwen3`]: what a layer computes, once
+//! * [`fused`]: its steps as our own operations (the default)
+//! * [`stock`]: its steps as ggml's own operations (`--stock-ops`), a second opinion
+pub mod fused;
+pub mod qwen3;
+pub mod stock;
+
+use crate::ggml::{Fault, GgmlError};
+use std::sync::atomic::AtomicBool;
+
+/// Why a batch wasn't evaluated.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The graph could not be built.
+    #[error(transparent)]
+    Ggml(#[from] GgmlError),
+    /// Its computation stopped.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Computes graphs for one session: it owns the KV cache, and the positions it writes to are the caller's choice.
+pub trait Engine {
+    /// Runs all layers on the embeddings `x` `[n, hidden]` of tokens at positions from `start` on, which must be in the
+    /// context. Gives the residual stream after the last layer, `[n, hidden]`.
+    fn layers(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> Result<&[f32], EngineError>;
+
+    /// As [`Engine::layers`], giving the residual stream after each layer.
+    fn every_layer(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// The final norm of rows `x` `[n, hidden]` of the residual stream, and their logits `[n, vocab]`.
+    fn head(&mut self, x: &[f32], stop: &AtomicBool) -> Result<Head<'_>, EngineError>;
+}
+
+/// What [`Engine::head`] gives.
+pub struct Head<'a> {
+    /// `[n, hidden]`
+    pub normed: &'a [f32],
+    /// `[n, vocab]`
+    pub logits: &'a [f32],
+}

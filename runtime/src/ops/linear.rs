@@ -1,0 +1,166 @@
+//! Matrix products of weights in the file with activations. An input is quantized once for all matrices that meet it.
+use super::State;
+use super::crew::{Crew, sized};
+use crate::ggml::{Fault, Io, Op, Tiles};
+use crate::model::{Model, Weight};
+use qwren_quant::act::{ActKind, ActView, Acts};
+use qwren_quant::kernel::{Kernel, Level, select};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+
+/// A matrix `[rows, cols]` and what multiplies it.
+#[derive(Clone, Copy)]
+pub struct Mat<'m> {
+    bytes: &'m [u8],
+    row_bytes: usize,
+    /// Rows: the width of the product.
+    pub rows: usize,
+    /// Columns: the width of the input.
+    pub cols: usize,
+    /// The kernel for its type on this CPU.
+    pub kernel: &'static Kernel,
+}
+
+impl<'m> Mat<'m> {
+    /// All matrices of a weight: one, or one an expert.
+    ///
+    /// # Panics
+    /// When the type has no kernel: [`Model::open`] has checked that it has.
+    pub fn all(model: &'m Model, weight: &Weight, level: Level) -> Vec<Mat<'m>> {
+        let bytes = model.bytes(weight);
+        let kernel = select(level, weight.info.dtype).expect("a weight's type has a kernel");
+        let (rows, cols) = (weight.rows, weight.cols);
+        let each = bytes.len() / weight.count;
+        bytes.chunks_exact(each).map(|bytes| Mat { bytes, row_bytes: each / rows, rows, cols, kernel }).collect()
+    }
+
+    /// The only matrix of a weight.
+    ///
+    /// # Panics
+    /// As [`Mat::all`].
+    pub fn one(model: &'m Model, weight: &Weight, level: Level) -> Mat<'m> {
+        Mat::all(model, weight, level)[0]
+    }
+
+    /// `out[t, r] = ⟨row r, token t⟩` for the rows `r` in `range`; `out` is `[tokens, range]`.
+    pub fn multiply(&self, range: Range<usize>, acts: ActView<'_>, out: &mut [f32]) {
+        let w = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
+        self.kernel.mul_mat(w, acts, out);
+    }
+}
+
+/// One input in each form that kernels want it in.
+#[derive(Default)]
+pub struct ActSets {
+    sets: Vec<(ActKind, Acts)>,
+}
+
+impl ActSets {
+    /// Quantizes rows of `cols` values to `kind`.
+    pub fn fill<'x>(
+        &mut self,
+        crew: &mut Crew,
+        level: Level,
+        stop: &AtomicBool,
+        kind: ActKind,
+        cols: usize,
+        rows: impl ExactSizeIterator<Item = &'x [f32]> + Send,
+    ) -> Result<(), Fault> {
+        let at = self.sets.iter().position(|(k, _)| *k == kind).unwrap_or_else(|| {
+            self.sets.push((kind, Acts::new()));
+            self.sets.len() - 1
+        });
+        let acts = &mut self.sets[at].1;
+        acts.reset(kind, rows.len(), cols);
+        crew.items(stop, rows.zip(acts.rows_mut()), |_, (x, mut row)| row.set(level, x))
+    }
+
+    /// What [`ActSets::fill`] left.
+    ///
+    /// # Panics
+    /// When it was never called for `kind`.
+    pub fn view(&self, kind: ActKind) -> ActView<'_> {
+        let set = self.sets.iter().find(|(k, _)| *k == kind);
+        set.expect("activations were quantized").1.view()
+    }
+}
+
+/// Rows of a matrix that make a piece of work. With one token a piece is a GEMV over memory: large enough to be worth a
+/// counter, small enough that all workers end together. With many, a piece's rows are unpacked once and meet all tokens,
+/// whose results go through the worker's scratch: that must stay in its cache.
+pub fn strip(rows: usize, tokens: usize, workers: usize) -> usize {
+    if tokens > 1 { 32 } else { (rows / (workers * 4)).next_multiple_of(16).clamp(16, 128) }
+}
+
+/// Quantizes `x` `[n, cols]` for `mats` and fills `outs`, each `[n, rows]` of its matrix; `add` `[n, rows]` is added to the
+/// first.
+pub fn multiply(
+    st: &mut State,
+    stop: &AtomicBool,
+    mats: &[Mat<'_>],
+    x: &[f32],
+    outs: Vec<&mut [f32]>,
+    add: Option<&[f32]>,
+) -> Result<(), Fault> {
+    let cols = mats[0].cols;
+    let n = x.len() / cols;
+    for (i, m) in mats.iter().enumerate() {
+        if mats[..i].iter().all(|earlier| earlier.kernel.act != m.kernel.act) {
+            st.acts.fill(&mut st.crew, st.level, stop, m.kernel.act, cols, x.chunks_exact(cols))?;
+        }
+    }
+    let workers = st.crew.active();
+    let tile = |(m, out): (&Mat<'_>, _)| Tiles::new(out, m.rows, vec![0, n], strip(m.rows, n, workers));
+    let tiles: Vec<Tiles<'_>> = mats.iter().zip(outs).map(tile).collect();
+    let acts = &st.acts;
+    st.crew.tiles(stop, &tiles, |scratch, i, mut tile| {
+        let (m, range) = (&mats[i], tile.cols());
+        let view = acts.view(m.kernel.act);
+        if n == 1 {
+            m.multiply(range.clone(), view, tile.row_mut(0));
+        } else {
+            let out = sized(&mut scratch.a, n * range.len());
+            m.multiply(range.clone(), view, out);
+            out.chunks_exact(range.len()).enumerate().for_each(|(t, row)| tile.row_mut(t).copy_from_slice(row));
+        }
+        if let Some(add) = add.filter(|_| i == 0) {
+            for (t, add) in add.chunks_exact(m.rows).enumerate() {
+                tile.row_mut(t).iter_mut().zip(&add[range.clone()]).for_each(|(y, a)| *y += a);
+            }
+        }
+    })
+}
+
+/// Products of several matrices with one input `[n, cols]`. The output holds them one after the other:
+/// `[n, rows of the first]`, `[n, rows of the second]`, …
+pub struct Project<'m> {
+    /// The matrices.
+    pub mats: Vec<Mat<'m>>,
+}
+
+impl Op<State> for Project<'_> {
+    fn run(&self, st: &mut State, io: Io<'_>) -> Result<(), Fault> {
+        let (x, n) = (io.src(0), io.src(0).len() / self.mats[0].cols);
+        let mut rest = io.dst;
+        let mut outs = Vec::with_capacity(self.mats.len());
+        for m in &self.mats {
+            let (out, tail) = rest.split_at_mut(n * m.rows);
+            outs.push(out);
+            rest = tail;
+        }
+        multiply(st, io.stop, &self.mats, x, outs, None)
+    }
+}
+
+/// The product of a matrix with the first source `[n, cols]`, plus the second source `[n, rows]`: the residual.
+pub struct ProjectAdd<'m> {
+    /// The matrix.
+    pub mat: Mat<'m>,
+}
+
+impl Op<State> for ProjectAdd<'_> {
+    fn run(&self, st: &mut State, io: Io<'_>) -> Result<(), Fault> {
+        let (x, residual) = (io.src(0), io.src(1));
+        multiply(st, io.stop, &[self.mat], x, vec![io.dst], Some(residual))
+    }
+}

@@ -1,0 +1,172 @@
+//! The mixture of experts: softmax over all experts' scores, the best few for each token, their SwiGLUs, weighted sum.
+//! Tokens are grouped by expert, so that an expert's weights are read once a batch; with one token only its experts are read.
+use super::State;
+use super::crew::sized;
+use super::linear::{Mat, multiply, strip};
+use crate::ggml::{Fault, Io, Op, Tiles};
+
+/// From `h` `[n, hidden]` and the residual stream `[n, hidden]` to the new residual stream.
+pub struct Experts<'m> {
+    /// `[experts, hidden]`
+    pub router: Mat<'m>,
+    /// An expert each, `[ff, hidden]`
+    pub gate: Vec<Mat<'m>>,
+    /// An expert each, `[ff, hidden]`
+    pub up: Vec<Mat<'m>>,
+    /// An expert each, `[hidden, ff]`
+    pub down: Vec<Mat<'m>>,
+    /// Experts for a token.
+    pub used: usize,
+    /// Scale a token's weights to sum to 1.
+    pub norm_weights: bool,
+}
+
+/// Buffers of the expert layers.
+#[derive(Default)]
+pub struct MoeScratch {
+    /// Scores, then probabilities: `[n, experts]`
+    probs: Vec<f32>,
+    /// What `down` is fed: `[n * used, ff]`, grouped by expert
+    mid: Vec<f32>,
+}
+
+/// A token's experts, best first, and their weights; then the same grouped by expert.
+struct Routing {
+    /// `[n, used]`
+    weights: Vec<f32>,
+    /// Experts that have tokens.
+    active: Vec<usize>,
+    /// Active expert `i` has the grouped rows `bounds[i]..bounds[i + 1]`.
+    bounds: Vec<usize>,
+    /// The token of each grouped row.
+    token_of: Vec<usize>,
+    /// The grouped row of each choice, `[n, used]`.
+    row_of: Vec<usize>,
+}
+
+impl Op<State> for Experts<'_> {
+    fn run(&self, st: &mut State, io: Io<'_>) -> Result<(), Fault> {
+        let mut scratch = std::mem::take(&mut st.moe);
+        let result = self.forward(st, io, &mut scratch);
+        st.moe = scratch;
+        result
+    }
+}
+
+impl Experts<'_> {
+    fn forward(&self, st: &mut State, io: Io<'_>, scratch: &mut MoeScratch) -> Result<(), Fault> {
+        let (h, residual, stop) = (io.src(0), io.src(1), io.stop);
+        let (hidden, ff) = (self.router.cols, self.gate[0].rows);
+        let n = h.len() / hidden;
+
+        let probs = sized(&mut scratch.probs, n * self.router.rows);
+        multiply(st, stop, &[self.router], h, vec![probs], None)?;
+        probs.chunks_exact_mut(self.router.rows).for_each(|row| st.vec.softmax(row));
+        let routing = self.route(probs);
+        let rows = routing.token_of.len();
+
+        // mid = silu(gate · h) * (up · h), each row by its expert. One token is quantized once for all its experts.
+        let (gate_kind, up_kind) = (self.gate[0].kernel.act, self.up[0].kernel.act);
+        for kind in [gate_kind, up_kind].into_iter().take(1 + (gate_kind != up_kind) as usize) {
+            if n == 1 {
+                st.acts.fill(&mut st.crew, st.level, stop, kind, hidden, [h].into_iter())?;
+            } else {
+                let gathered = routing.token_of.iter().map(|&t| &h[t * hidden..][..hidden]);
+                st.acts.fill(&mut st.crew, st.level, stop, kind, hidden, gathered)?;
+            }
+        }
+        let mid = sized(&mut scratch.mid, rows * ff);
+        let tiles = Tiles::new(mid, ff, routing.bounds.clone(), strip(ff, n, st.crew.active()));
+        let (acts, vec) = (&st.acts, st.vec);
+        st.crew.tiles(stop, &[tiles], |scratch, _, mut tile| {
+            let (expert, range, count) = (routing.active[tile.band()], tile.cols(), tile.rows().len());
+            let rows = if n == 1 { 0..1 } else { tile.rows() };
+            let g = sized(&mut scratch.a, count * range.len());
+            let u = sized(&mut scratch.b, count * range.len());
+            self.gate[expert].multiply(range.clone(), acts.view(gate_kind).slice(rows.clone()), g);
+            self.up[expert].multiply(range.clone(), acts.view(up_kind).slice(rows), u);
+            vec.silu_mul(g, u);
+            g.chunks_exact(range.len()).enumerate().for_each(|(t, row)| tile.row_mut(t).copy_from_slice(row));
+        })?;
+
+        // out = residual + Σ weight · down · mid, each token's experts from best to worst.
+        let kind = self.down[0].kernel.act;
+        st.acts.fill(&mut st.crew, st.level, stop, kind, ff, mid.chunks_exact(ff))?;
+        let tiles = Tiles::new(io.dst, hidden, vec![0, n], strip(hidden, n, st.crew.active()));
+        let acts = &st.acts;
+        st.crew.tiles(stop, &[tiles], |scratch, _, mut tile| {
+            let (range, width) = (tile.cols(), tile.cols().len());
+            let parts = sized(&mut scratch.a, rows * width);
+            for (i, &expert) in routing.active.iter().enumerate() {
+                let span = routing.bounds[i]..routing.bounds[i + 1];
+                let out = &mut parts[span.start * width..span.end * width];
+                self.down[expert].multiply(range.clone(), acts.view(kind).slice(span), out);
+            }
+            for t in 0..n {
+                let out = tile.row_mut(t);
+                out.fill(0.0);
+                for choice in t * self.used..(t + 1) * self.used {
+                    let part = &parts[routing.row_of[choice] * width..][..width];
+                    let weight = routing.weights[choice];
+                    out.iter_mut().zip(part).for_each(|(y, p)| *y += weight * p);
+                }
+                let residual = &residual[t * hidden + range.start..][..width];
+                out.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+            }
+        })
+    }
+
+    /// Chooses each token's experts from `probs` `[n, experts]` and groups the choices.
+    fn route(&self, probs: &[f32]) -> Routing {
+        let (experts, used) = (self.router.rows, self.used);
+        let n = probs.len() / experts;
+        let mut chosen = Vec::with_capacity(n * used);
+        let mut weights = Vec::with_capacity(n * used);
+        for probs in probs.chunks_exact(experts) {
+            let first = weights.len();
+            top_k(probs, used, &mut chosen);
+            weights.extend(chosen[first..].iter().map(|&e| probs[e]));
+            if self.norm_weights {
+                let sum: f32 = weights[first..].iter().sum();
+                weights[first..].iter_mut().for_each(|w| *w /= sum);
+            }
+        }
+        // Counting sort by expert; within an expert, tokens stay in order.
+        let mut starts = vec![0; experts + 1];
+        chosen.iter().for_each(|&e| starts[e + 1] += 1);
+        let active: Vec<usize> = (0..experts).filter(|&e| starts[e + 1] > 0).collect();
+        (0..experts).for_each(|e| starts[e + 1] += starts[e]);
+        let bounds = active.iter().map(|&e| starts[e]).chain([chosen.len()]).collect();
+        let (mut token_of, mut row_of) = (vec![0; chosen.len()], Vec::with_capacity(chosen.len()));
+        for (choice, &e) in chosen.iter().enumerate() {
+            let row = starts[e];
+            starts[e] += 1;
+            token_of[row] = choice / used;
+            row_of.push(row);
+        }
+        Routing { weights, active, bounds, token_of, row_of }
+    }
+}
+
+/// Appends the indexes of the `k` largest values, largest first, the lower index first among equals.
+fn top_k(values: &[f32], k: usize, out: &mut Vec<usize>) {
+    let first = out.len();
+    for _ in 0..k {
+        let free = (0..values.len()).filter(|i| !out[first..].contains(i));
+        // A total order, so that even NaN leads to k different experts.
+        let best = free.reduce(|a, b| if values[b].total_cmp(&values[a]).is_gt() { b } else { a });
+        out.extend(best);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_k_is_ordered_and_without_repeats() {
+        let mut out = vec![7];
+        top_k(&[0.1, 0.4, 0.2, 0.4, f32::NAN], 4, &mut out);
+        assert_eq!(out, [7, 4, 1, 3, 2]);
+    }
+}
