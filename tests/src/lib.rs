@@ -1,6 +1,7 @@
 //! Helpers shared by the tests that drive the programs and the public interfaces.
 pub mod fixtures;
 pub mod generated;
+pub mod models;
 pub mod programs;
 pub mod safetensors;
 pub mod tokenizer;
