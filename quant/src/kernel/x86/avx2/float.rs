@@ -13,6 +13,9 @@ use crate::act::ActView;
 /// the second-level cache.
 const ROWS: usize = 16;
 
+/// With one token four rows are taken at a time: the four after them are asked for meanwhile.
+const PREFETCH_ROWS: usize = 4;
+
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn mul_f32(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     multiply(w.as_chunks::<4>().0, acts, out, |x| load_f32(&x.map(f32::from_le_bytes)));
@@ -54,7 +57,14 @@ fn multiply<E: Copy + Default>(w: &[E], acts: ActView<'_>, out: &mut [f32], load
     let rows = w.len() / cols;
     for first in (0..rows).step_by(ROWS) {
         let n = ROWS.min(rows - first);
-        let row = |r: usize| &w[(first + r) * cols..][..cols];
+        let row = |r: usize| {
+            let row = &w[(first + r) * cols..][..cols];
+            if acts.tokens() == 1 {
+                // A row is read once: ask for one some rows ahead, since the hardware stops at each row's end.
+                prefetch(row, PREFETCH_ROWS * size_of_val(row), size_of_val(row));
+            }
+            row
+        };
         tiles(n, row, acts.tokens(), |t| acts.floats(t), &load, |r, t, dot| out[t * rows + first + r] = dot);
     }
 }
@@ -74,15 +84,16 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
     // conversion serves six vectors.
     let mut t = 0;
     while t + 6 <= vectors {
+        let six = [vector(t), vector(t + 1), vector(t + 2), vector(t + 3), vector(t + 4), vector(t + 5)];
         let mut r = 0;
         while r + 2 <= rows {
-            tile::<E, 2, 6>([row(r), row(r + 1)], std::array::from_fn(|i| vector(t + i)), load, |i, j, dot| {
+            tile::<E, 2, 6>([row(r), row(r + 1)], six, load, |i, j, dot| {
                 put(r + i, t + j, dot);
             });
             r += 2;
         }
         if r < rows {
-            tile::<E, 1, 6>([row(r)], std::array::from_fn(|i| vector(t + i)), load, |_, j, dot| put(r, t + j, dot));
+            tile::<E, 1, 6>([row(r)], six, load, |_, j, dot| put(r, t + j, dot));
         }
         t += 6;
     }
@@ -90,7 +101,7 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
         let pair = t + 2 <= vectors;
         let mut r = 0;
         while r + 4 <= rows {
-            let four = std::array::from_fn(|i| row(r + i));
+            let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
             if pair {
                 tile::<E, 4, 2>(four, [vector(t), vector(t + 1)], load, |i, j, dot| put(r + i, t + j, dot));
             } else {
@@ -119,8 +130,7 @@ pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
     mut put: impl FnMut(usize, usize, f32),
 ) {
     let len = rows[0].len();
-    let rows_8: [&[[E; 8]]; R] = rows.map(|row| &row.as_chunks::<8>().0[..len / 8]);
-    let vectors_8: [&[[f32; 8]]; T] = vectors.map(|x| &x.as_chunks::<8>().0[..len / 8]);
+    let (rows_8, vectors_8) = (eights(rows, len / 8), eights(vectors, len / 8));
     let mut sums = [[_mm256_setzero_ps(); T]; R];
     for c in 0..len / 8 {
         let mut w = [_mm256_setzero_ps(); R];
@@ -142,11 +152,23 @@ pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
             }
         }
     }
-    for r in 0..R {
-        for t in 0..T {
-            put(r, t, sum_f32(sums[r][t]));
+    let sums = sums.as_flattened();
+    let (fours, rest) = sums.as_chunks::<4>();
+    for (i, four) in fours.iter().enumerate() {
+        for (j, sum) in sum4_f32(*four).into_iter().enumerate() {
+            put((4 * i + j) / T, (4 * i + j) % T, sum);
         }
     }
+    for (i, sum) in rest.iter().enumerate() {
+        let i = 4 * fours.len() + i;
+        put(i / T, i % T, sum_f32(*sum));
+    }
+}
+
+/// The first `8 * n` elements of each.
+#[inline]
+fn eights<E, const N: usize>(slices: [&[E]; N], n: usize) -> [&[[E; 8]]; N] {
+    slices.map(|slice| &slice.as_chunks().0[..n])
 }
 
 /// The last `len % 8` elements, then zeros.

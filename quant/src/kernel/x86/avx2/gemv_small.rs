@@ -1,7 +1,7 @@
 //! Q8_0, Q4_0, Q5_0, Q5_1 times one token: four rows at a time, straight from the blocks.
 use std::arch::x86_64::*;
 
-use super::lanes::*;
+use super::lanes::{self, *};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ4_0, BlockQ5_0, BlockQ5_1, BlockQ8_0, blocks};
 
@@ -54,13 +54,17 @@ fn gemv<B: Block>(
     let rows = w.len() / per_row;
     let ones = _mm256_set1_epi16(1);
     for first in (0..rows).step_by(ROWS) {
-        // The last group repeats its last row.
-        let w: [&[B]; ROWS] = std::array::from_fn(|i| &w[(first + i).min(rows - 1) * per_row..][..per_row]);
+        let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
+        let step = ROWS * size_of::<B>();
         for t in 0..acts.tokens() {
             let q = acts.quants(t).as_chunks::<32>().0;
             let (scales, sums) = (acts.scales(t), acts.sums(t));
             let mut total = _mm_setzero_ps();
             for b in 0..per_row {
+                if t == 0 {
+                    // A block of each row further on: the rows to come lie right behind these.
+                    prefetch(w[0], (per_row + b) * step, step);
+                }
                 let a = load_i8(&q[b]);
                 let dots = [
                     _mm256_madd_epi16(products(&w[0][b], a), ones),

@@ -33,14 +33,6 @@ pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
 
-/// 8 pairs of int16.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn load_i32(x: &[i32; 8]) -> __m256i {
-    // SAFETY: 32 readable bytes; the load takes any alignment.
-    unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
-}
-
 /// 8 floats.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -65,44 +57,43 @@ pub(super) fn store_f32_half(x: &mut [f32; 4], v: __m128) {
     unsafe { _mm_storeu_ps(x.as_mut_ptr(), v) }
 }
 
+/// Writes 16 int16 as pairs.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_i16(x: &mut [[i16; 2]; 8], v: __m256i) {
+    // SAFETY: 32 writable bytes; the store takes any alignment.
+    unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
+}
+
 /// Four scales as floats.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) fn halves4(bits: [u16; 4]) -> __m128 {
-    let bits = bits.map(u64::from);
-    let packed = bits[0] | bits[1] << 16 | bits[2] << 32 | bits[3] << 48;
+    let [a, b, c, d] = bits;
+    let packed = u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48;
     _mm_cvtph_ps(_mm_cvtsi64_si128(packed as i64))
 }
 
 /// Eight scales as floats.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn halves8(bits: [u16; 8]) -> [f32; 8] {
+pub(super) fn halves8(bits: [u16; 8]) -> __m256 {
     // SAFETY: 16 readable bytes; the load takes any alignment.
-    let v = unsafe { _mm_loadu_si128(bits.as_ptr().cast()) };
-    let mut out = [0.0; 8];
-    store_f32(&mut out, _mm256_cvtph_ps(v));
-    out
+    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
 /// Four neighbouring int8 values in each lane.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn broadcast4(x: [i8; 4]) -> __m256i {
-    _mm256_set1_epi32(i32::from_le_bytes(x.map(|x| x as u8)))
+    _mm256_set1_epi32(i32::from_le_bytes([x[0] as u8, x[1] as u8, x[2] as u8, x[3] as u8]))
 }
 
 /// Two neighbouring int16 values in each lane.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn broadcast_pair(x: [i16; 2]) -> __m256i {
-    _mm256_set1_epi32(pair(x[0], x[1]))
-}
-
-/// Two int16 values as one lane of a `madd` operand.
-#[inline]
-pub(super) fn pair(low: i16, high: i16) -> i32 {
-    i32::from(low as u16) | i32::from(high) << 16
+    _mm256_set1_epi32(i32::from(x[0] as u16) | i32::from(x[1]) << 16)
 }
 
 /// The sums of four vectors of eight int32.
@@ -118,6 +109,16 @@ pub(super) fn sum4_i32(v: [__m256i; 4]) -> __m128i {
 #[target_feature(enable = "avx2")]
 pub(super) fn sum4_i32_half(v: [__m128i; 4]) -> __m128i {
     _mm_hadd_epi32(_mm_hadd_epi32(v[0], v[1]), _mm_hadd_epi32(v[2], v[3]))
+}
+
+/// The sums of four vectors of eight floats, added as `scalar::add_lanes` does.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum4_f32(v: [__m256; 4]) -> [f32; 4] {
+    let v = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    let mut out = [0.0; 4];
+    store_f32_half(&mut out, _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)));
+    out
 }
 
 /// The sum of eight floats, added as `scalar::add_lanes` does.
@@ -189,4 +190,38 @@ pub(super) fn high_nibbles(v: __m256i) -> __m256i {
 pub(super) fn fifth_bit(v: __m256i, j: usize) -> __m256i {
     let bit = _mm256_set1_epi8((1u8 << j) as i8);
     _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), _mm256_set1_epi8(16))
+}
+
+/// `v`, computed up to here. Left to itself the compiler reassociates integer sums into trees with more values in
+/// flight than there are registers.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn pin(v: __m256i) -> __m256i {
+    let pinned;
+    // SAFETY: no instruction at all.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(ymm_reg) v => pinned, options(nomem, nostack, preserves_flags));
+    }
+    pinned
+}
+
+/// Asks for the cache lines of `len` bytes that lie `offset` bytes after the start of `w`, within it or beyond.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn prefetch<B>(w: &[B], offset: usize, len: usize) {
+    for line in (0..len).step_by(64) {
+        let address = w.as_ptr().wrapping_byte_add(offset + line);
+        // SAFETY: a hint: no address faults. (Newer compilers know.)
+        #[allow(unused_unsafe)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
+    }
+}
+
+/// Rows `first …` of `per_row` blocks each; beyond the end the last row again.
+#[inline]
+pub(super) fn rows<B, const N: usize>(w: &[B], per_row: usize, first: usize) -> [&[B]; N] {
+    let last = w.len() / per_row - 1;
+    std::array::from_fn(|i| &w[(first + i).min(last) * per_row..][..per_row])
 }

@@ -13,6 +13,7 @@ mod gemv_small;
 mod gemv_super;
 mod lanes;
 mod panel;
+mod panel_q8_0;
 mod panel_small;
 mod panel_super;
 mod vec;
@@ -24,7 +25,7 @@ use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, Run};
 
 /// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
-const PANEL_TOKENS: usize = 4;
+const PANEL_TOKENS: usize = 2;
 
 /// The matrix products of this level.
 pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 10] {
@@ -61,7 +62,7 @@ macro_rules! mul_quantized {
 mul_quantized!(mul_q4_k, gemv_super::q4_k, panel_super::q4_k);
 mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k);
 mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k);
-mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_small::q8_0);
+mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_q8_0::q8_0);
 mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0);
 mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0);
 mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1);

@@ -4,7 +4,7 @@
 //! of a token in every lane. So no sum crosses lanes, and products of one scale add up in 16 bits before it is applied.
 use std::arch::x86_64::*;
 
-use super::lanes::store_f32;
+use super::lanes::{self, store_f32};
 use crate::act::ActView;
 use crate::block::Block;
 
@@ -29,8 +29,8 @@ pub(super) fn empty_columns() -> Columns {
     [[_mm256_setzero_si256(); 2]; 64]
 }
 
-/// Calls `unpack(rows, first block)` for each panel along the columns and then `tile(first token, sums of TOKENS or
-/// fewer tokens)`; a panel spans `step` blocks.
+/// Calls `unpack(rows, first block, panel)` for each panel along the columns and then `tile(panel, first token, first
+/// block, sums of TOKENS or fewer tokens)`; a panel spans up to `step` blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn multiply<B: Block, P>(
@@ -39,7 +39,7 @@ pub(super) fn multiply<B: Block, P>(
     out: &mut [f32],
     step: usize,
     panel: &mut P,
-    unpack: impl Fn([&[B]; ROWS], &mut P),
+    unpack: impl Fn(&[&[B]; ROWS], usize, &mut P),
     tile: impl Fn(&P, usize, usize, &mut [Pair<__m256>]),
 ) {
     let per_row = acts.cols() / B::LEN;
@@ -47,11 +47,10 @@ pub(super) fn multiply<B: Block, P>(
     for t0 in (0..acts.tokens()).step_by(BATCH) {
         let tokens = BATCH.min(acts.tokens() - t0);
         for first in (0..rows).step_by(ROWS) {
+            let w = lanes::rows(w, per_row, first);
             let mut sums = [[_mm256_setzero_ps(); 2]; BATCH];
             for b in (0..per_row).step_by(step) {
-                let n = step.min(per_row - b);
-                // The last panel repeats its last row.
-                unpack(std::array::from_fn(|i| &w[(first + i).min(rows - 1) * per_row + b..][..n]), panel);
+                unpack(&w, b, panel);
                 for t in (0..tokens).step_by(TOKENS) {
                     tile(panel, t0 + t, b, &mut sums[t..tokens.min(t + TOKENS)]);
                 }

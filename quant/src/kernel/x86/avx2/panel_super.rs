@@ -5,36 +5,36 @@ use super::gemv_super::levels_q6_k;
 use super::lanes::*;
 use super::panel::{Columns, Pair, ROWS, TOKENS, empty_columns, multiply};
 use crate::act::ActView;
-use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, Half, SUPER, blocks, unpack_scales};
+use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
 
 /// 16 rows × 256 columns.
 struct Panel {
     /// Levels from 0 up.
     q: Columns,
     /// The scale of each sub-block, twice in a lane.
-    scales: [Pair<[i32; 8]>; 16],
+    scales: [Pair<__m256i>; 16],
     /// For each 32 columns the minimums of its two halves, in one lane.
-    mins: [Pair<[i32; 8]>; 8],
-    d: Pair<[f32; 8]>,
-    dmin: Pair<[f32; 8]>,
+    mins: [Pair<__m256i>; 8],
+    d: Pair<__m256>,
+    dmin: Pair<__m256>,
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 15 · 127 · 2 in each 16-bit product: all eight of a sub-block add up.
-    gemm::<BlockQ4K, 8, 8, false>(w, acts, out, |rows, panel| unpack_q4_k(rows, panel));
+    gemm::<BlockQ4K, 8, 8, false>(w, acts, out, |rows, b, panel| unpack_q4_k(rows, b, panel));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 31 · 127 · 2: four add up.
-    gemm::<BlockQ5K, 8, 4, false>(w, acts, out, |rows, panel| unpack_q5_k(rows, panel));
+    gemm::<BlockQ5K, 8, 4, false>(w, acts, out, |rows, b, panel| unpack_q5_k(rows, b, panel));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 63 · 127 · 2: two add up.
-    gemm::<BlockQ6K, 4, 2, true>(w, acts, out, |rows, panel| unpack_q6_k(rows, panel));
+    gemm::<BlockQ6K, 4, 2, true>(w, acts, out, |rows, b, panel| unpack_q6_k(rows, b, panel));
 }
 
 /// `SUB`: vectors of four columns in a sub-block. `RUN`: products that add up in 16 bits. `CENTRED`: minimums are in
@@ -45,16 +45,15 @@ fn gemm<B: Block, const SUB: usize, const RUN: usize, const CENTRED: bool>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
-    unpack: impl Fn([&B; ROWS], &mut Panel),
+    unpack: impl Fn(&[&[B]; ROWS], usize, &mut Panel),
 ) {
     let mut panel = Panel {
         q: empty_columns(),
-        scales: [[[0; 8]; 2]; 16],
-        mins: [[[0; 8]; 2]; 8],
-        d: [[0.0; 8]; 2],
-        dmin: [[0.0; 8]; 2],
+        scales: [[_mm256_setzero_si256(); 2]; 16],
+        mins: [[_mm256_setzero_si256(); 2]; 8],
+        d: [_mm256_setzero_ps(); 2],
+        dmin: [_mm256_setzero_ps(); 2],
     };
-    let unpack = |rows: [&[B]; ROWS], panel: &mut Panel| unpack(rows.map(|row| &row[0]), panel);
     let tile = |panel: &Panel, t: usize, b: usize, sums: &mut [Pair<__m256>]| match sums {
         [s0, s1, s2] => tile::<3, SUB, RUN, CENTRED>(panel, acts, t, b, [s0, s1, s2]),
         [s0, s1] => tile::<2, SUB, RUN, CENTRED>(panel, acts, t, b, [s0, s1]),
@@ -74,13 +73,13 @@ fn tile<const T: usize, const SUB: usize, const RUN: usize, const CENTRED: bool>
     b: usize,
     sums: [&mut Pair<__m256>; T],
 ) {
-    let a: [&[[i8; 4]; 64]; T] = std::array::from_fn(|i| &acts.quants(t + i).as_chunks::<4>().0.as_chunks::<64>().0[b]);
+    let rows: [&[[[i8; 4]; 64]]; T] = acts.quant_blocks(t);
+    let mut a = [&[[0; 4]; 64]; T];
+    for i in 0..T {
+        a[i] = &rows[i][b];
+    }
     let mut dots = [[_mm256_setzero_si256(); 2]; T];
-    for (q, scales) in
-        panel.q.as_chunks::<SUB>().0.iter().zip(&panel.scales).enumerate().map(|(s, (q, sc))| ((s, q), sc))
-    {
-        let (s, q) = q;
-        let scales = [load_i32(&scales[0]), load_i32(&scales[1])];
+    for (s, (q, scales)) in panel.q.as_chunks::<SUB>().0.iter().zip(&panel.scales).enumerate() {
         for r in 0..SUB / RUN {
             let mut products = [[_mm256_setzero_si256(); 2]; T];
             for k in 0..RUN {
@@ -88,32 +87,38 @@ fn tile<const T: usize, const SUB: usize, const RUN: usize, const CENTRED: bool>
                 for i in 0..T {
                     let a = broadcast4(a[i][s * SUB + r * RUN + k]);
                     for h in 0..2 {
-                        products[i][h] = _mm256_add_epi16(products[i][h], _mm256_maddubs_epi16(w[h], a));
+                        let sum = _mm256_add_epi16(products[i][h], _mm256_maddubs_epi16(w[h], a));
+                        products[i][h] = if RUN > 2 { pin(sum) } else { sum };
                     }
                 }
             }
             for i in 0..T {
                 for h in 0..2 {
-                    dots[i][h] = _mm256_add_epi32(dots[i][h], _mm256_madd_epi16(products[i][h], scales[h]));
+                    dots[i][h] = pin(_mm256_add_epi32(dots[i][h], _mm256_madd_epi16(products[i][h], scales[h])));
                 }
             }
         }
     }
-    for (i, sums) in sums.into_iter().enumerate() {
-        let da = _mm256_set1_ps(acts.scales(t + i)[b]);
-        let pairs = &acts.sums(t + i).as_chunks::<2>().0.as_chunks::<8>().0[b];
-        for h in 0..2 {
-            let mut offset = _mm256_setzero_si256();
-            for (mins, pair) in panel.mins.iter().zip(pairs) {
-                offset = _mm256_add_epi32(offset, _mm256_madd_epi16(load_i32(&mins[h]), broadcast_pair(*pair)));
+    let act_sums: [&[i16]; T] = acts.sum_rows(t);
+    let mut offsets = [[_mm256_setzero_si256(); 2]; T];
+    for (p, mins) in panel.mins.iter().enumerate() {
+        for i in 0..T {
+            let pair = broadcast_pair(act_sums[i].as_chunks::<2>().0[8 * b + p]);
+            for h in 0..2 {
+                offsets[i][h] = pin(_mm256_add_epi32(offsets[i][h], _mm256_madd_epi16(mins[h], pair)));
             }
-            let d = load_f32(&panel.d[h]);
+        }
+    }
+    let scales: [&[f32]; T] = acts.scale_rows(t);
+    for (i, sums) in sums.into_iter().enumerate() {
+        let da = _mm256_set1_ps(scales[i][b]);
+        for h in 0..2 {
             let value = if CENTRED {
-                _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_sub_epi32(dots[i][h], offset)))
+                _mm256_mul_ps(panel.d[h], _mm256_cvtepi32_ps(_mm256_sub_epi32(dots[i][h], offsets[i][h])))
             } else {
                 _mm256_sub_ps(
-                    _mm256_mul_ps(d, _mm256_cvtepi32_ps(dots[i][h])),
-                    _mm256_mul_ps(load_f32(&panel.dmin[h]), _mm256_cvtepi32_ps(offset)),
+                    _mm256_mul_ps(panel.d[h], _mm256_cvtepi32_ps(dots[i][h])),
+                    _mm256_mul_ps(panel.dmin[h], _mm256_cvtepi32_ps(offsets[i][h])),
                 )
             };
             sums[h] = _mm256_add_ps(sums[h], _mm256_mul_ps(da, value));
@@ -122,22 +127,88 @@ fn tile<const T: usize, const SUB: usize, const RUN: usize, const CENTRED: bool>
 }
 
 impl Panel {
-    /// Sets the units and the 6-bit scales and minimums of all rows.
+    /// Sets the units and the 6-bit scales and minimums of the rows `8 * h …` from the 16 bytes that they begin with.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn set_scales(&mut self, packed: [&[u8; 12]; ROWS], d: [Half; ROWS], dmin: [Half; ROWS]) {
-        for r in 0..ROWS {
-            let (scales, mins) = unpack_scales(packed[r]);
-            for j in 0..8 {
-                self.scales[j][r / 8][r % 8] = pair(scales[j].into(), scales[j].into());
-                self.mins[j][r / 8][r % 8] = pair(mins[j].into(), mins[j].into());
+    fn set_scales(&mut self, h: usize, heads: [&[u8; 16]; 8]) {
+        // Three words of packed scales, described in block/scales.rs: eight rows at once, one number of four a step.
+        let [units, scale, min, low] = head_words(heads);
+        let six_bits = _mm256_set1_epi32(63);
+        let low_bits = _mm256_set1_epi32(15);
+        let high_bits = _mm256_set1_epi32(0x30);
+        for j in 0..4 {
+            let at = _mm_cvtsi32_si128(8 * j as i32);
+            let (scale, min, low) = (_mm256_srl_epi32(scale, at), _mm256_srl_epi32(min, at), _mm256_srl_epi32(low, at));
+            let top = |v: __m256i| _mm256_and_si256(_mm256_srli_epi32::<2>(v), high_bits);
+            self.scales[j][h] = both_halves(_mm256_and_si256(scale, six_bits));
+            self.mins[j][h] = both_halves(_mm256_and_si256(min, six_bits));
+            self.scales[j + 4][h] = both_halves(_mm256_or_si256(_mm256_and_si256(low, low_bits), top(scale)));
+            let low = _mm256_and_si256(_mm256_srli_epi32::<4>(low), low_bits);
+            self.mins[j + 4][h] = both_halves(_mm256_or_si256(low, top(min)));
+        }
+        // d below dmin in each word.
+        let d = _mm256_and_si256(units, _mm256_set1_epi32(0xffff));
+        self.d[h] = _mm256_cvtph_ps(narrow(d));
+        self.dmin[h] = _mm256_cvtph_ps(narrow(_mm256_srli_epi32::<16>(units)));
+    }
+
+    /// Sets the scales of the rows `8 * h …` and the minimums that undo the 32 that levels are stored with.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn set_centred_scales(&mut self, h: usize, scales: [&[u8; 16]; 8]) {
+        for (w, words) in head_words(scales).into_iter().enumerate() {
+            // Byte i of a word, sign-extended.
+            let scales = [
+                _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(words)),
+                _mm256_srai_epi32::<24>(_mm256_slli_epi32::<16>(words)),
+                _mm256_srai_epi32::<24>(_mm256_slli_epi32::<8>(words)),
+                _mm256_srai_epi32::<24>(words),
+            ];
+            for (i, scale) in scales.into_iter().enumerate() {
+                self.scales[4 * w + i][h] = both_halves(scale);
+            }
+            for i in 0..2 {
+                let pair = _mm256_blend_epi16::<0b1010_1010>(scales[2 * i], _mm256_slli_epi32::<16>(scales[2 * i + 1]));
+                self.mins[2 * w + i][h] = _mm256_slli_epi16::<5>(pair);
             }
         }
-        for h in 0..2 {
-            self.d[h] = halves8(std::array::from_fn(|r| d[8 * h + r].bits()));
-            self.dmin[h] = halves8(std::array::from_fn(|r| dmin[8 * h + r].bits()));
-        }
     }
+}
+
+/// The low int16 of each lane in both its halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both_halves(v: __m256i) -> __m256i {
+    _mm256_blend_epi16::<0b1010_1010>(v, _mm256_slli_epi32::<16>(v))
+}
+
+/// Eight words below 2^16 as int16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow(v: __m256i) -> __m128i {
+    _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
+}
+
+/// `[8 rows][4 words]` → `[4 words][8 rows]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn head_words(heads: [&[u8; 16]; 8]) -> [__m256i; 4] {
+    let pair = |r: usize| _mm256_set_m128i(load_u8_half(heads[r + 4]), load_u8_half(heads[r]));
+    let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+    let (low01, high01) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
+    let (low23, high23) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
+    [
+        _mm256_unpacklo_epi64(low01, low23),
+        _mm256_unpackhi_epi64(low01, low23),
+        _mm256_unpacklo_epi64(high01, high23),
+        _mm256_unpackhi_epi64(high01, high23),
+    ]
+}
+
+/// The first 16 bytes of block `b` of eight rows.
+#[inline]
+fn heads<'a, B: Block>(rows: &[&'a [B]], b: usize) -> [&'a [u8; 16]; 8] {
+    std::array::from_fn(|r| rows[r][b].as_bytes().first_chunk().expect("a block of more than 16 bytes"))
 }
 
 /// Word k of the same 32 bytes of eight rows, for k in 0 … 7.
@@ -158,11 +229,11 @@ fn words<'a>(bytes: impl Fn(usize) -> &'a [u8; 32]) -> [__m256i; 8] {
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q4_k(rows: [&BlockQ4K; ROWS], panel: &mut Panel) {
-    panel.set_scales(rows.map(|w| &w.scales), rows.map(|w| w.d), rows.map(|w| w.dmin));
+fn unpack_q4_k(rows: &[&[BlockQ4K]; ROWS], b: usize, panel: &mut Panel) {
     for h in 0..2 {
+        panel.set_scales(h, heads(&rows[8 * h..], b));
         for i in 0..4 {
-            let qs = words(|r| &rows[8 * h + r].qs.as_chunks().0[i]);
+            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
             for k in 0..8 {
                 panel.q[16 * i + k][h] = low_nibbles(qs[k]);
                 panel.q[16 * i + 8 + k][h] = high_nibbles(qs[k]);
@@ -173,12 +244,12 @@ fn unpack_q4_k(rows: [&BlockQ4K; ROWS], panel: &mut Panel) {
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q5_k(rows: [&BlockQ5K; ROWS], panel: &mut Panel) {
-    panel.set_scales(rows.map(|w| &w.scales), rows.map(|w| w.d), rows.map(|w| w.dmin));
+fn unpack_q5_k(rows: &[&[BlockQ5K]; ROWS], b: usize, panel: &mut Panel) {
     for h in 0..2 {
-        let qh = words(|r| &rows[8 * h + r].qh);
+        panel.set_scales(h, heads(&rows[8 * h..], b));
+        let qh = words(|r| &rows[8 * h + r][b].qh);
         for i in 0..4 {
-            let qs = words(|r| &rows[8 * h + r].qs.as_chunks().0[i]);
+            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
             for k in 0..8 {
                 panel.q[16 * i + k][h] = _mm256_or_si256(low_nibbles(qs[k]), fifth_bit(qh[k], 2 * i));
                 panel.q[16 * i + 8 + k][h] = _mm256_or_si256(high_nibbles(qs[k]), fifth_bit(qh[k], 2 * i + 1));
@@ -189,23 +260,20 @@ fn unpack_q5_k(rows: [&BlockQ5K; ROWS], panel: &mut Panel) {
 
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q6_k(rows: [&BlockQ6K; ROWS], panel: &mut Panel) {
-    for (r, w) in rows.into_iter().enumerate() {
-        let scales = w.scales.map(i16::from);
-        for j in 0..16 {
-            panel.scales[j][r / 8][r % 8] = pair(scales[j], scales[j]);
-        }
-        for j in 0..8 {
-            // Levels are stored with 32 added.
-            panel.mins[j][r / 8][r % 8] = pair(32 * scales[2 * j], 32 * scales[2 * j + 1]);
-        }
-    }
+fn unpack_q6_k(rows: &[&[BlockQ6K]; ROWS], b: usize, panel: &mut Panel) {
     for h in 0..2 {
-        panel.d[h] = halves8(std::array::from_fn(|r| rows[8 * h + r].d.bits()));
+        let mut scales = [&[0; 16]; 8];
+        let mut bits = [0; 8];
+        for r in 0..8 {
+            scales[r] = zerocopy::transmute_ref!(&rows[8 * h + r][b].scales);
+            bits[r] = rows[8 * h + r][b].d.bits();
+        }
+        panel.set_centred_scales(h, scales);
+        panel.d[h] = halves8(bits);
         for n in 0..2 {
-            let low = words(|r| &rows[8 * h + r].ql.as_chunks().0[2 * n]);
-            let low_next = words(|r| &rows[8 * h + r].ql.as_chunks().0[2 * n + 1]);
-            let high = words(|r| &rows[8 * h + r].qh.as_chunks().0[n]);
+            let low = words(|r| &rows[8 * h + r][b].ql.as_chunks().0[2 * n]);
+            let low_next = words(|r| &rows[8 * h + r][b].ql.as_chunks().0[2 * n + 1]);
+            let high = words(|r| &rows[8 * h + r][b].qh.as_chunks().0[n]);
             for k in 0..8 {
                 let levels = levels_q6_k(low[k], low_next[k], high[k]);
                 for (i, levels) in levels.into_iter().enumerate() {
