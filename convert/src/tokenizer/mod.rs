@@ -4,6 +4,7 @@
 mod config;
 mod json;
 mod legacy;
+mod probe;
 mod structure;
 mod template;
 
@@ -14,6 +15,7 @@ use qwren_quant::gguf::{Array, Value};
 
 use crate::Keys;
 use crate::checkpoint::config::{Config, TokenIds};
+use crate::checkpoint::files;
 use crate::error::{Error, Problem};
 use config::TokenizerConfig;
 
@@ -70,6 +72,15 @@ pub enum TokenizerError {
         /// The piece that is not there.
         piece: String,
     },
+    /// It has a rule that a GGUF file can't carry, and a text shows it.
+    #[error("splits text otherwise than a GGUF file can say, for example {text:?}; only Qwen's own kind is supported")]
+    Probe {
+        /// A text that gets other ids.
+        text: String,
+    },
+    /// The tokenizers library, which made such files, can't read it.
+    #[error("is refused by the tokenizers library: {0}")]
+    Library(String),
     /// Neither form of a tokenizer is there.
     #[error("does not exist, nor do vocab.json and merges.txt; download the tokenizer too")]
     Absent,
@@ -78,7 +89,7 @@ pub enum TokenizerError {
 impl TokenizerError {
     /// True when the tokenizer is sound but of another kind.
     pub fn unsupported(&self) -> bool {
-        matches!(self, TokenizerError::Different { .. })
+        matches!(self, TokenizerError::Different { .. } | TokenizerError::Probe { .. })
     }
 }
 
@@ -142,6 +153,10 @@ pub fn read(dir: &Path, config: &Config) -> Result<Tokenizer, Error> {
     let fail = |e: TokenizerError| Problem::Tokenizer(e).of(&path);
     let vocabulary = vocabulary(&parts, config.vocab).map_err(fail)?;
     check_merges(&parts).map_err(fail)?;
+    if let Some(own) = files::read_text_opt(&path, files::TOKENIZER_LIMIT)? {
+        let own = own.trim_start_matches('\u{feff}').as_bytes();
+        notes.extend(probe::check(own, &vocabulary.texts, &vocabulary.kinds, &parts.merges).map_err(fail)?);
+    }
     let pads = vocabulary.kinds.iter().filter(|k| **k == Kind::Unused).count();
     let tokens = vocabulary.kinds.len() - pads;
 

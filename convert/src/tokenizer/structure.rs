@@ -7,7 +7,7 @@ use super::TokenizerError;
 use super::json::Model;
 
 /// Qwen2's and Qwen3's split pattern.
-const PATTERN: &str =
+pub(super) const PATTERN: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Compares the parts that decide which ids a text gets; the first difference is the error.
