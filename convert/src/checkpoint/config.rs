@@ -252,7 +252,7 @@ impl Config {
             kv_heads,
             head_dim,
             ff: int("intermediate_size", raw.intermediate_size, 1 << 20)?,
-            vocab: int("vocab_size", raw.vocab_size, 1 << 24)?,
+            vocab: int("vocab_size", raw.vocab_size, 1 << 21)?,
             context: int("max_position_embeddings", raw.max_position_embeddings, 1 << 30)?,
             rms_eps: float("rms_norm_eps", raw.rms_norm_eps, 1e-12, 1.0)?,
             // No default: transformers' is 10,000, and no published Qwen3 has that.

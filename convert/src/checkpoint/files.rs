@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Problem};
 
-/// Configuration files are a few kB; this is room for odd ones.
+/// Configuration files have a few kB, the index of a 235B model about 4 MB.
 pub(crate) const SMALL_LIMIT: u64 = 16 << 20;
 /// tokenizer.json: the genuine one has 11 MB, the largest known ones about 35 MB.
-pub(crate) const TOKENIZER_LIMIT: u64 = 128 << 20;
+pub(crate) const TOKENIZER_LIMIT: u64 = 64 << 20;
 
 const LFS_MAGIC: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// Pointer files are at most this long, says the LFS specification.

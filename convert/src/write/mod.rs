@@ -9,7 +9,7 @@ mod stream;
 mod verify;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Problem};
 use crate::plan::Plan;
@@ -65,6 +65,9 @@ pub fn write(plan: &Plan, out: &Path, settings: &Settings) -> Result<Written, Er
     let (sha256, notes) = stream.run(&output)?;
     output.sync()?;
     verify::verify(plan, output.partial()).map_err(|e| e.of(out))?;
+    if settings.interrupt.load(Ordering::Relaxed) {
+        return Err(Problem::Interrupted.of(out));
+    }
     let sum_line = output.commit(&sha256)?;
     Ok(Written { sha256, sum_line, notes })
 }

@@ -1,11 +1,11 @@
 //! The finished table, read back by our own reader and then by an independent one.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 
 use gguf_rs::{ByteOrder, GGUFContainer};
-use qwren_quant::gguf::GgufFile;
+use qwren_quant::gguf::Header;
 
 use crate::error::Problem;
 use crate::plan::Plan;
@@ -20,18 +20,19 @@ pub(super) fn verify(plan: &Plan, path: &Path) -> Result<(), Problem> {
     ours(plan, path).and_then(|()| theirs(plan, path)).map_err(Problem::Verify)
 }
 
+/// The header alone, not a map of the file: that would need as much address space as the model is large.
 fn ours(plan: &Plan, path: &Path) -> Result<(), String> {
-    let file = GgufFile::open(path).map_err(|e| e.to_string())?;
-    let header = file.header();
-    let mut keys = header.metadata().zip(&plan.metadata);
-    if let Some(((found, _), (key, _))) = keys.find(|((k, v), (key, value))| k != key || *v != value) {
-        return Err(format!("key {key} was read as {found}, or with another value"));
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0; plan.layout.header.len()];
+    file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+    let file_len = file.seek(std::io::SeekFrom::End(0)).map_err(|e| e.to_string())?;
+    if bytes != plan.layout.header || file_len != plan.layout.file_bytes {
+        return Err(format!("{file_len} bytes instead of {}, or another header", plan.layout.file_bytes));
     }
-    if header.metadata().len() != plan.metadata.len() || header.tensors() != plan.layout.tensors {
-        return Err("the tensor table differs".to_owned());
-    }
-    if file.file_len() != plan.layout.file_bytes || header.data_offset != plan.layout.data_offset {
-        return Err(format!("{} bytes instead of {}", file.file_len(), plan.layout.file_bytes));
+    let header = Header::parse(&bytes, file_len).map_err(|e| e.to_string())?;
+    let same = header.metadata().eq(plan.metadata.iter().map(|(key, value)| (key.as_str(), value)));
+    if !same || header.tensors() != plan.layout.tensors || header.data_offset != plan.layout.data_offset {
+        return Err("keys or tensor table differ".to_owned());
     }
     Ok(())
 }
