@@ -1,0 +1,9 @@
+//! qwren-convert: the files that it writes, and what it does with folders that it can't convert.
+
+mod bad_checkpoints;
+mod bad_tokenizers;
+mod dumps;
+mod limits;
+mod program;
+mod support;
+mod values;

@@ -1,0 +1,183 @@
+//! The program's manners: output and checksum, --force, --dry-run, --json, signals, threads.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use qwren_tests::bin;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::support::{Sample, assert_one_line, convert, sparse_checkpoint, text};
+
+#[test]
+fn the_checksum_is_the_files_and_stands_alone_on_stdout() {
+    let sample = Sample::dense();
+    let output = sample.converts(&[]);
+    let hash: String = Sha256::digest(fs::read(sample.out()).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    let line = format!("{hash}  x.gguf\n");
+    assert_eq!(text(&output.stdout), line);
+    assert_eq!(fs::read_to_string(sample.out().with_extension("gguf.sha256")).unwrap(), line);
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("My Model (qwen3): 25 tensors, 1181184 weights"), "{stderr}");
+    assert!(stderr.contains("types: F32 9, Q4_K 13, Q6_K 3"), "{stderr}");
+    let quiet = sample.converts(&["--quiet", "--force"]);
+    assert_eq!((text(&quiet.stdout), text(&quiet.stderr)), (line, String::new()));
+}
+
+#[test]
+fn c15_an_existing_output_stays_whole_until_the_new_one_is_done() {
+    let sample = Sample::dense();
+    fs::write(sample.out(), "old").unwrap();
+    let output = sample.run(&[]);
+    assert_one_line(&output, 2, &["x.gguf: exists already; use --force"]);
+    assert_eq!(fs::read(sample.out()).unwrap(), b"old");
+    // A conversion that fails on the way leaves it alone too.
+    sample.edit_tensors("model.safetensors", |t| t.last_mut().unwrap().3[..2].copy_from_slice(&[0xff, 0xff]));
+    assert_one_line(&sample.run(&["--force"]), 2, &["not finite"]);
+    assert_eq!(fs::read(sample.out()).unwrap(), b"old");
+    assert_eq!(sample.left(), ["x.gguf"]);
+    sample.converts(&["--force", "--allow-nonfinite"]);
+    assert_eq!(fs::read(sample.out()).unwrap()[..4], *b"GGUF");
+}
+
+#[test]
+fn outputs_that_cannot_be() {
+    let sample = Sample::dense();
+    let weights = sample.path("model.safetensors");
+    let before = fs::read(&weights).unwrap();
+    let to = |path: &std::path::Path| convert(&sample.dir(), &["--force", "-o", path.to_str().unwrap()]);
+    assert_one_line(&to(&weights), 2, &["is part of the checkpoint"]);
+    assert!(fs::read(&weights).unwrap() == before);
+    assert_one_line(&to(&sample.dir()), 2, &["is not a regular file"]);
+    assert_one_line(&to("/dev/null".as_ref()), 2, &["/dev/null: is not a regular file"]);
+    assert_one_line(&to(&sample.path("no/such/x.gguf")), 2, &["make the output's folder first"]);
+}
+
+#[test]
+fn a_dry_run_tells_all_and_writes_nothing() {
+    let sample = Sample::dense();
+    let output = sample.run(&["--dry-run"]);
+    assert!(output.status.success() && sample.left().is_empty());
+    let table = text(&output.stdout);
+    assert!(
+        table.lines().any(|l| l.split_whitespace().eq("blk.0.attn_v.weight Q4_K 256 × 128 18432".split_whitespace())),
+        "{table}"
+    );
+    assert!(table.contains("bits per weight") && table.contains("bytes needed"), "{table}");
+
+    let json: Value = serde_json::from_slice(&sample.run(&["--dry-run", "--json"]).stdout).unwrap();
+    let result: Value = serde_json::from_slice(&sample.converts(&["--json"]).stdout).unwrap();
+    for key in ["bytes", "tensors", "parameters", "bits_per_weight", "types", "fallbacks", "vocabulary", "type"] {
+        assert_eq!(json[key], result[key], "{key}");
+    }
+    assert_eq!(result["bytes"], fs::metadata(sample.out()).unwrap().len());
+    assert_eq!(result["path"], sample.out().to_str().unwrap());
+    assert_eq!(json["plan"].as_array().unwrap().len(), 25);
+}
+
+#[test]
+fn c17_fallbacks_for_row_lengths_are_said() {
+    let sample = Sample::new(json!({"hidden_size": 320, "intermediate_size": 336, "head_dim": 32}), 1);
+    let output = sample.converts(&[]);
+    let stderr = text(&output.stderr);
+    assert!(
+        stderr
+            .contains("F16 instead of Q4_K 1, F16 instead of Q6_K 1, Q5_0 instead of Q4_K 12, Q8_0 instead of Q6_K 1"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn tensor_types_can_be_chosen() {
+    let sample = Sample::dense();
+    let args = [
+        "--tensor-type",
+        "blk.1.attn_?.weight=q8_0",
+        "--tensor-type",
+        "*_norm*=q8_0",
+        "--tensor-type",
+        "output.weight=bf16",
+    ];
+    let output = sample.run(&args);
+    assert_one_line(&output, 2, &["--tensor-type *_norm*: no tensor that may be quantized has such a name"]);
+    let output = sample.converts(&[&args[..2], &args[4..], &["--json"]].concat());
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["types"]["Q8_0"]["tensors"], 3);
+    assert_eq!(json["types"]["BF16"]["tensors"], 1);
+    assert_eq!(sample.run(&["--tensor-type", "x=iq9"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_same_bytes_for_any_number_of_threads() {
+    for sample in [Sample::sharded(), Sample::moe(json!({"num_experts": 8}))] {
+        let bytes = |threads: &str| {
+            sample.converts(&["-t", threads, "--force", "--quiet"]);
+            fs::read(sample.out()).unwrap()
+        };
+        let one = bytes("1");
+        assert!(["2", "3", "16"].iter().all(|t| bytes(t) == one));
+    }
+}
+
+#[test]
+fn norm_topk_prob_false_is_written_and_said() {
+    let sample = Sample::moe(json!({"norm_topk_prob": false}));
+    let output = sample.converts(&["--type", "f32"]);
+    assert!(text(&output.stderr).contains("llama.cpp ignores it and will compute otherwise"));
+    let file = qwren_quant::gguf::GgufFile::open(&sample.out()).unwrap();
+    assert_eq!(file.header().bool("qwen3moe.expert_weights_norm").unwrap(), Some(false));
+}
+
+#[test]
+fn names_from_files_do_not_drive_the_terminal() {
+    let sample = Sample::dense();
+    sample.edit_tensors("model.safetensors", |t| t.push(("\u{1b}]0;gotcha\u{7}\n".into(), "F32", vec![1], vec![0; 4])));
+    sample.fails(&[], 3, &["tensor \\u{1b}]0;gotcha\\u{7}\\n is unknown"]);
+}
+
+#[test]
+fn a_closed_stdout_ends_quietly() {
+    let sample = Sample::dense();
+    let mut child = Command::new(bin("qwren-convert"))
+        .args([sample.dir().as_os_str(), "--dry-run".as_ref()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn signals_stop_the_work_and_leave_nothing() {
+    let sample = Sample::dense();
+    // Large enough (400 M weights in a hole of 0.8 GB) that the signal comes before the end.
+    let mut config: Value = serde_json::from_slice(&fs::read(sample.path("config.json")).unwrap()).unwrap();
+    config["intermediate_size"] = json!(262_144);
+    sparse_checkpoint(&sample.dir(), &config);
+    for signal in ["INT", "TERM"] {
+        let child = Command::new(bin("qwren-convert"))
+            .arg(sample.dir())
+            .arg("-o")
+            .arg(sample.out())
+            .args(["-t", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while sample.left() != ["x.gguf.partial"] {
+            assert!(start.elapsed() < Duration::from_secs(60), "no partial file appears");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        let stopped = Instant::now();
+        let output = child.wait_with_output().unwrap();
+        assert_one_line(&output, 130, &["interrupted"]);
+        assert_eq!(sample.left(), [""; 0]);
+        assert!(stopped.elapsed() < Duration::from_secs(20));
+    }
+}
