@@ -62,7 +62,8 @@ fn every_checkpoint_runs_in_every_type() {
             let model = converted(&r.name, &r.checkpoint, dtype);
             let verified = Command::new(bin("qwren")).arg("verify").arg(&model).output().unwrap();
             assert!(verified.status.success(), "{} {dtype}: {}", r.name, String::from_utf8_lossy(&verified.stderr));
-            let args = ["complete", "-p", "Hello, world", "-n", "6", "--temp", "0", "--json", "--ignore-eos", "--quiet"];
+            let args =
+                ["complete", "-p", "Hello, world", "-n", "6", "--temp", "0", "--json", "--ignore-eos", "--quiet"];
             let out: Value = serde_json::from_slice(&qwren(&args, &model).stdout).expect("JSON");
             assert_eq!(out["reason"], "length", "{} {dtype}: {out}", r.name);
         }

@@ -15,8 +15,8 @@ use std::sync::atomic::AtomicBool;
 
 type Result<T> = std::result::Result<T, GgmlError>;
 
-/// Graphs that are kept: decoding, full batches, and a last part of a prompt.
-const KEPT: usize = 3;
+/// Graphs that are kept: for decoding, and for the last other size of batch, whose activations take tens of megabytes.
+const KEPT: usize = 2;
 
 /// A graph for batches of `n` tokens.
 struct Sized<'m> {
