@@ -3,7 +3,9 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
-/// How much is said on stderr, and to whom.
+use qwren::terminal::{escape, shown};
+
+/// How much is said on stderr, and to whom. A closed stderr is nobody's fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     quiet: bool,
@@ -15,16 +17,6 @@ impl Console {
     /// Asks once whether stderr is a terminal.
     pub fn new(quiet: bool, verbose: bool) -> Console {
         Console { quiet, verbose, terminal: std::io::stderr().is_terminal() }
-    }
-
-    /// Whether stderr is a terminal.
-    pub fn is_terminal(self) -> bool {
-        self.terminal
-    }
-
-    /// Whether nothing but errors is said.
-    pub fn is_quiet(self) -> bool {
-        self.quiet
     }
 
     /// Whether more is said.
@@ -39,14 +31,35 @@ impl Console {
         }
     }
 
-    /// One line in any case. A closed stderr is nobody's fault.
+    /// One line in any case, whatever it quotes.
     pub fn line(self, text: impl Display) {
-        let text = one_line(&text.to_string());
-        let _ = writeln!(std::io::stderr(), "{text}");
+        let text = text.to_string();
+        let lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty());
+        self.block(lines.collect::<Vec<_>>().join(" "));
     }
-}
 
-/// Joins lines, so that a message stays one line whatever it quotes.
-fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ")
+    /// Lines that somebody asked for.
+    pub fn block(self, text: impl Display) {
+        let text = text.to_string();
+        let _ = writeln!(std::io::stderr(), "{}", shown(&text, self.terminal));
+    }
+
+    /// Whether passing states are shown: to a person who didn't ask for quiet.
+    pub fn shows_progress(self) -> bool {
+        self.terminal && !self.quiet
+    }
+
+    /// A state that the next one replaces.
+    pub fn progress(self, text: impl Display) {
+        if self.shows_progress() {
+            let _ = write!(std::io::stderr(), "\r{}\x1b[K", escape(&text.to_string()));
+        }
+    }
+
+    /// Takes the last state away.
+    pub fn end_progress(self) {
+        if self.shows_progress() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }

@@ -1,11 +1,17 @@
 //! How the program ends: exit codes, the one line of an error, panics.
 
+use std::error::Error;
 use std::io;
 use std::panic::{self, UnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use qwren::model::ModelError;
+use qwren::session::{EvalError, SessionError};
+use qwren::template::TemplateError;
+use qwren::vocab::VocabError;
 use qwren_quant::gguf::GgufError;
+use qwren_quant::kernel::LevelError;
 
 use crate::console::Console;
 
@@ -61,17 +67,51 @@ pub fn code(err: &anyhow::Error) -> Exit {
     err.chain().find_map(link_code).unwrap_or(Exit::Fault)
 }
 
-fn link_code(link: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+fn link_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(failure) = link.downcast_ref::<Failure>() {
         return Some(failure.exit);
     }
-    if let Some(gguf) = link.downcast_ref::<GgufError>() {
-        return Some(match gguf.cause() {
-            GgufError::Io(io) => link_code(io).unwrap_or(Exit::Usage),
-            _ if gguf.unsupported() => Exit::Unsupported,
-            _ => Exit::Usage,
+    library_code(link).or_else(|| io_code(link))
+}
+
+/// Errors of the libraries: most speak of a wrong file.
+fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
+    let of_file = |unsupported| if unsupported { Exit::Unsupported } else { Exit::Usage };
+    if let Some(err) = link.downcast_ref::<GgufError>() {
+        return Some(match err.cause() {
+            GgufError::Io(io) => io_code(io).unwrap_or(Exit::Usage),
+            _ => of_file(err.unsupported()),
         });
     }
+    if let Some(err) = link.downcast_ref::<ModelError>() {
+        return Some(of_file(err.unsupported()));
+    }
+    if let Some(err) = link.downcast_ref::<VocabError>() {
+        return Some(of_file(err.unsupported()));
+    }
+    if let Some(err) = link.downcast_ref::<TemplateError>() {
+        return Some(if matches!(err, TemplateError::Thread(_)) { Exit::Fault } else { Exit::Usage });
+    }
+    if let Some(err) = link.downcast_ref::<SessionError>() {
+        return Some(match err {
+            SessionError::Memory { .. } => Exit::NoRoom,
+            SessionError::Zero(_) | SessionError::Ctx(_) | SessionError::Threads { .. } | SessionError::Level(_) => {
+                Exit::Usage
+            }
+            SessionError::Ggml(_) => Exit::Fault,
+        });
+    }
+    if let Some(err) = link.downcast_ref::<EvalError>() {
+        return Some(match err {
+            EvalError::Interrupted => Exit::Interrupted,
+            EvalError::Empty | EvalError::Token { .. } | EvalError::Full { .. } => Exit::Usage,
+            EvalError::Failed(_) | EvalError::Ggml(_) => Exit::Fault,
+        });
+    }
+    link.is::<LevelError>().then_some(Exit::Usage)
+}
+
+fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(io) = link.downcast_ref::<io::Error>() {
         return match io.kind() {
             io::ErrorKind::BrokenPipe => Some(Exit::Done),

@@ -1,9 +1,19 @@
 //! `qwren`: runs Qwen3 GGUF files in a terminal.
 
 mod args;
+mod chat;
 mod commands;
 mod console;
 mod exit;
+mod generate;
+mod jsonl;
+mod load;
+mod npy;
+mod output_file;
+mod progress;
+mod report;
+mod signals;
+mod units;
 
 use std::process::ExitCode;
 

@@ -1,10 +1,19 @@
 //! The command line as typed. What it means is worked out once, by each command, before anything is loaded.
 
 mod argv;
+mod limits;
+mod run;
+mod sampling;
+pub mod text;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands;
+pub use limits::LimitArgs;
+pub use run::{ContextArgs, ModelArgs, RunArgs, cache_bytes};
+pub use sampling::SamplingArgs;
+pub use text::TextArgs;
+
+use crate::{chat, commands};
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
@@ -30,8 +39,26 @@ pub struct Cli {
 /// One variant a command; its options lie in the command's own file.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Complete a text
+    Complete(Box<commands::complete::Args>),
+    /// Talk with a model
+    Chat(Box<chat::Args>),
     /// Check a file: structure, digest, finite values
     Verify(commands::verify::Args),
+    /// Measure how fast a model runs on this machine
+    Bench(commands::bench::Args),
+    /// Measure how well a model predicts a text
+    Perplexity(commands::perplexity::Args),
+    /// Show a text's tokens
+    Tokenize(commands::tokens::TokenizeArgs),
+    /// Turn token ids into text
+    Detokenize(commands::tokens::DetokenizeArgs),
+    /// Render conversations with a model's chat template
+    Template(commands::template::Args),
+    /// Write a model's logits for given tokens to a NumPy file
+    Logits(commands::logits::Args),
+    /// Show what this machine offers
+    Devices(commands::devices::Args),
     /// Print the manual page (roff)
     Man,
     /// Print a completion script for a shell

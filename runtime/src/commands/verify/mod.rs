@@ -81,7 +81,7 @@ fn say(line: &str) -> io::Result<()> {
 
 /// A bar for people who wait; nothing where nobody looks.
 fn progress(console: Console, what: &'static str, bytes: u64) -> ProgressBar {
-    let target = match console.is_terminal() && !console.is_quiet() {
+    let target = match console.shows_progress() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
     };

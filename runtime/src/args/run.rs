@@ -1,0 +1,169 @@
+//! Options of every command that runs a model, and what they come to once the model is known.
+
+use std::path::PathBuf;
+
+use qwren::kv::KvType;
+use qwren::machine;
+use qwren::model::Model;
+use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, Options, Threads};
+
+use crate::exit::{Exit, Failure};
+use crate::units::bytes;
+
+/// What a run needs beside the file and the cache: tokenizer and scratch.
+const WORK_BYTES: u64 = 96 << 20;
+
+/// The model file.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// GGUF file of a Qwen3 model
+    #[arg(short, long, value_name = "FILE")]
+    pub model: PathBuf,
+}
+
+/// Options of every command that runs a model.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The file.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Threads for one token at a time [default: fast physical cores that this process may use]
+    #[arg(short, long, value_name = "N", value_parser = threads, help_heading = "Machine")]
+    pub threads: Option<usize>,
+
+    /// Threads for prompts (also -tb) [default: as -t]
+    #[arg(long, value_name = "N", value_parser = threads, help_heading = "Machine")]
+    pub threads_batch: Option<usize>,
+
+    /// Prompt tokens evaluated at once
+    #[arg(short, long, value_name = "N", default_value_t = DEFAULT_BATCH, value_parser = batch, help_heading = "Machine")]
+    pub batch_size: usize,
+
+    /// Type of cached keys (also -ctk)
+    #[arg(long, value_name = "TYPE", default_value = "f16", help_heading = "Machine")]
+    pub cache_type_k: CacheType,
+
+    /// Type of cached values (also -ctv)
+    #[arg(long, value_name = "TYPE", default_value = "f16", help_heading = "Machine")]
+    pub cache_type_v: CacheType,
+
+    /// Compute with ggml's own operations instead of ours: slower, for comparison
+    #[arg(long, help_heading = "Machine")]
+    pub stock_ops: bool,
+
+    /// Run even if the memory looks too small
+    #[arg(long, help_heading = "Machine")]
+    pub force: bool,
+}
+
+/// How cached keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheType {
+    /// 32-bit floats
+    F32,
+    /// 16-bit floats
+    F16,
+}
+
+impl From<CacheType> for KvType {
+    fn from(t: CacheType) -> KvType {
+        match t {
+            CacheType::F32 => KvType::F32,
+            CacheType::F16 => KvType::F16,
+        }
+    }
+}
+
+/// The context's length; `-c` of the commands that keep one.
+#[derive(Debug, clap::Args)]
+pub struct ContextArgs {
+    /// Tokens that the context holds; 0: as many as the model was trained for [default: 4096 or the model's limit]
+    #[arg(short = 'c', long, value_name = "N")]
+    pub ctx_size: Option<usize>,
+}
+
+impl ContextArgs {
+    /// The length for a model trained for `trained` tokens.
+    pub fn resolve(&self, trained: usize) -> usize {
+        match self.ctx_size {
+            None => DEFAULT_CTX.min(trained),
+            Some(0) => trained,
+            Some(n) => n,
+        }
+    }
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    bounded(text, 1, 1024)
+}
+
+fn batch(text: &str) -> Result<usize, String> {
+    bounded(text, 1, 65_536)
+}
+
+fn bounded(text: &str, least: usize, most: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        _ => Err(format!("give a number from {least} to {most}")),
+    }
+}
+
+impl RunArgs {
+    /// What the options mean for a context of `ctx` tokens.
+    pub fn options(&self, ctx: usize) -> Options {
+        let decode = self.threads.unwrap_or_else(machine::default_threads);
+        let threads = Threads { decode, prefill: self.threads_batch.unwrap_or(decode) };
+        let (type_k, type_v) = (self.cache_type_k.into(), self.cache_type_v.into());
+        Options { ctx, batch: self.batch_size, threads, type_k, type_v, stock_ops: self.stock_ops }
+    }
+
+    /// Refuses, with the numbers, what can't fit in memory.
+    pub fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {
+        let Some(room) = machine::memory_available().filter(|_| !self.force) else { return Ok(()) };
+        let file = model.gguf().file_len();
+        let cache = cache_bytes(model, options);
+        let need = file.saturating_add(cache).saturating_add(WORK_BYTES);
+        if need <= room {
+            return Ok(());
+        }
+        let text = format!(
+            "{}: needs {} of memory ({} model, {} cache for a context of {} tokens, {} work space), but only {} are \
+             available; use a smaller -c or a smaller model, close other programs, or run anyway with --force",
+            self.model.model.display(),
+            bytes(need),
+            bytes(file),
+            bytes(cache),
+            options.ctx,
+            bytes(WORK_BYTES),
+            bytes(room)
+        );
+        Err(Failure::new(Exit::NoRoom, text).into())
+    }
+}
+
+/// Bytes of a full cache.
+pub fn cache_bytes(model: &Model, options: &Options) -> u64 {
+    let position = model.hparams().kv_bytes_per_position(options.type_k.bytes(), options.type_v.bytes());
+    position.saturating_mul(options.ctx as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p4_the_context_is_modest_unless_asked() {
+        let ctx = |n| ContextArgs { ctx_size: n };
+        assert_eq!(ctx(None).resolve(40_960), 4096);
+        assert_eq!(ctx(None).resolve(512), 512);
+        assert_eq!(ctx(Some(0)).resolve(40_960), 40_960);
+        assert_eq!(ctx(Some(8192)).resolve(4096), 8192);
+    }
+
+    #[test]
+    fn counts_have_bounds() {
+        assert_eq!(threads("8"), Ok(8));
+        assert!(threads("0").is_err() && threads("-1").is_err() && threads("1025").is_err() && batch("x").is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! Text that a command works on: given, from a file, or from stdin.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+use crate::console::Console;
+use crate::exit::Failure;
+
+/// Where the text comes from: `-p`, else `-f`, else stdin to its end.
+#[derive(Debug, clap::Args)]
+pub struct TextArgs {
+    /// The text itself
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
+    pub prompt: Option<String>,
+
+    /// A file with the text; one newline at its end is dropped, as it is of stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl TextArgs {
+    /// The text. What editors and `echo` put at the end, one newline, is no part of it; `-p` is taken as it is.
+    pub fn read(&self, console: Console) -> anyhow::Result<String> {
+        if let Some(text) = &self.prompt {
+            return Ok(text.clone());
+        }
+        let (name, bytes) = match &self.file {
+            Some(path) => {
+                let name = path.display().to_string();
+                let bytes =
+                    std::fs::read(path).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
+                (name, bytes)
+            }
+            None => ("stdin".to_owned(), stdin(console)?),
+        };
+        decode(&name, bytes)
+    }
+}
+
+/// All of stdin. At a terminal nothing would seem to happen, so say what is awaited.
+pub fn stdin(console: Console) -> anyhow::Result<Vec<u8>> {
+    let mut input = io::stdin().lock();
+    if input.is_terminal() {
+        console.note("Type the text; Ctrl-D on an empty line ends it.");
+    }
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes).context("stdin: cannot be read")?;
+    Ok(bytes)
+}
+
+/// Bytes as text without one final newline; `name` stands in the error.
+pub fn decode(name: &str, bytes: Vec<u8>) -> anyhow::Result<String> {
+    let mut text = String::from_utf8(bytes).map_err(|err| {
+        let at = err.utf8_error().valid_up_to();
+        Failure::usage(format!("{name}: is not UTF-8 at byte {at}; convert it first (iconv -t UTF-8)"))
+    })?;
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_newline_is_dropped() {
+        assert_eq!(decode("f", b"a\n\n".to_vec()).unwrap(), "a\n");
+        assert_eq!(decode("f", b"a".to_vec()).unwrap(), "a");
+        assert_eq!(decode("f", Vec::new()).unwrap(), "");
+    }
+
+    #[test]
+    fn broken_text_is_refused_by_position() {
+        let err = decode("f.txt", b"ab\xff".to_vec()).unwrap_err();
+        assert!(err.to_string().starts_with("f.txt: is not UTF-8 at byte 2"), "{err}");
+    }
+}

@@ -1,0 +1,77 @@
+//! `qwren bench`: how fast a model reads prompts and writes answers on this machine, beside what its memory allows.
+
+mod measure;
+mod memory_speed;
+mod report;
+mod work;
+
+use qwren::machine;
+use qwren::session::Session;
+
+use crate::args::RunArgs;
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::load;
+use crate::signals::{Interrupt, Second};
+
+/// Options of `qwren bench`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    run: RunArgs,
+
+    /// Prompt lengths to read, in tokens
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "512", value_parser = length(1))]
+    prefill: Vec<u32>,
+
+    /// Tokens to write at each depth; 0: none
+    #[arg(long, value_name = "N", default_value = "64", value_parser = length(0))]
+    decode: u32,
+
+    /// Tokens that the context holds already when writing begins
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = length(0))]
+    depth: Vec<u32>,
+
+    /// Repetitions; medians are reported
+    #[arg(short, long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repetitions: u32,
+
+    /// One line of JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lengths: positions of a context at most.
+fn length(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(least..=1 << 24)
+}
+
+/// Warms up, measures, reports.
+pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
+    let model = load::model(&args.run.model.model)?;
+    let decode = args.decode as usize;
+    let prefill_ctx = args.prefill.iter().copied().max().unwrap_or(1) as usize;
+    let decode_ctx = args.depth.iter().copied().max().unwrap_or(0) as usize + decode;
+    // One position more: at depth 0 the first token is evaluated before the clock starts.
+    let options = args.run.options(prefill_ctx.max(decode_ctx + 1));
+    args.run.check_memory(&model, &options)?;
+
+    let threads = options.threads.decode.max(options.threads.prefill);
+    let limit = memory_speed::read_bytes_per_s(threads, machine::memory_available());
+    let mut session = Session::new(&model, &options)?;
+    let work = work::Work::of(&model, &options);
+    let interrupt = Interrupt::listen(Second::Exits)?;
+    let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);
+    console.note(format_args!("warming up, then {} repetitions of each", args.repetitions));
+
+    bench.warm_up()?;
+    let mut report = report::Report::new(&model, &options, args.repetitions, limit)?;
+    for &tokens in &args.prefill {
+        report.prefill.push(work.prefill(tokens as usize, bench.prefill(tokens as usize)?));
+    }
+    for &depth in args.depth.iter().filter(|_| decode > 0) {
+        report.decode.push(work.decode(depth as usize, decode, bench.decode(depth as usize, decode)?, limit));
+    }
+    report.print(args.json)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,140 @@
+//! The figures, as tables or as JSON.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use qwren::machine;
+use qwren::model::Model;
+use qwren::session::Options;
+use qwren::terminal::escape;
+use qwren_quant::kernel::{Level, select, vec_ops};
+use serde::Serialize;
+
+use crate::units::{bytes, digits};
+
+/// All that `qwren bench` found out.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    machine: Machine,
+    model: ModelFacts,
+    repetitions: u32,
+    /// One entry a prompt length.
+    pub prefill: Vec<Prefill>,
+    /// One entry a depth.
+    pub decode: Vec<Decode>,
+}
+
+/// Reading a prompt.
+#[derive(Debug, Serialize)]
+pub struct Prefill {
+    /// Its length.
+    pub tokens: usize,
+    /// Tokens a second.
+    pub tokens_per_s: f64,
+    /// 10⁹ multiply-adds a second with the layers' weights.
+    pub gmac_per_s: f64,
+}
+
+/// Writing after a number of tokens.
+#[derive(Debug, Serialize)]
+pub struct Decode {
+    /// That number.
+    pub depth: usize,
+    /// Tokens a second.
+    pub tokens_per_s: f64,
+    /// 10⁹ bytes of weights and cache a second.
+    pub gb_per_s: f64,
+    /// Of the speed at which this machine reads memory.
+    pub share_of_limit: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    cpu: Option<String>,
+    level: &'static str,
+    threads: usize,
+    threads_batch: usize,
+    read_gb_per_s: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct ModelFacts {
+    file: String,
+    name: Option<String>,
+    architecture: &'static str,
+    bytes: u64,
+    cache_type_k: &'static str,
+    cache_type_v: &'static str,
+    stock_ops: bool,
+    kernels: Vec<String>,
+}
+
+impl Report {
+    /// What is known before anything is measured; `limit` in bytes a second.
+    pub fn new(model: &Model, options: &Options, repetitions: u32, limit: f64) -> anyhow::Result<Report> {
+        let level = Level::detect()?;
+        let header = model.gguf().header();
+        let machine = Machine {
+            cpu: machine::cpu_name(),
+            level: level.name(),
+            threads: options.threads.decode,
+            threads_batch: options.threads.prefill,
+            read_gb_per_s: limit / 1e9,
+        };
+        let model = ModelFacts {
+            file: model.gguf().path().display().to_string(),
+            name: header.str("general.name").ok().flatten().map(str::to_owned),
+            architecture: model.hparams().arch.name(),
+            bytes: model.gguf().file_len(),
+            cache_type_k: options.type_k.name(),
+            cache_type_v: options.type_v.name(),
+            stock_ops: options.stock_ops,
+            kernels: kernels(model, level),
+        };
+        Ok(Report { machine, model, repetitions, prefill: Vec::new(), decode: Vec::new() })
+    }
+
+    /// Prints to stdout.
+    pub fn print(&self, json: bool) -> io::Result<()> {
+        let text = if json { serde_json::to_string(self)? + "\n" } else { self.tables() };
+        io::stdout().write_all(text.as_bytes())
+    }
+
+    fn tables(&self) -> String {
+        let (machine, model) = (&self.machine, &self.model);
+        let mut out = format!(
+            "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s\nkernels: {}\n\n",
+            escape(model.name.as_deref().unwrap_or(&model.file)),
+            model.architecture,
+            bytes(model.bytes),
+            model.cache_type_k,
+            model.cache_type_v,
+            machine.cpu.as_deref().unwrap_or("unknown processor"),
+            machine.threads,
+            machine.threads_batch,
+            digits(machine.read_gb_per_s),
+            model.kernels.join(", "),
+        );
+        out += &format!("{:<10}{:>8}  {:>10}  {:>8}\n", "prefill", "tokens", "tokens/s", "GMAC/s");
+        for p in &self.prefill {
+            out += &format!("{:<10}{:>8}  {:>10}  {:>8}\n", "", p.tokens, digits(p.tokens_per_s), digits(p.gmac_per_s));
+        }
+        if !self.decode.is_empty() {
+            out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "decode", "depth", "tokens/s", "GB/s", "of limit");
+        }
+        for d in &self.decode {
+            let share = format!("{:.0} %", d.share_of_limit * 100.0);
+            let (speed, traffic) = (digits(d.tokens_per_s), digits(d.gb_per_s));
+            out += &format!("{:<10}{:>8}  {speed:>10}  {traffic:>8}  {share:>8}\n", "", d.depth);
+        }
+        out
+    }
+}
+
+/// The kernels that the model's types run on at `level`, then the vector operations.
+fn kernels(model: &Model, level: Level) -> Vec<String> {
+    let types: BTreeSet<_> =
+        model.gguf().header().tensors().iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype).collect();
+    let matrices = types.into_iter().filter_map(|t| Some(select(level, t)?.name.to_owned()));
+    matrices.chain([format!("{} vectors", vec_ops(level).name)]).collect()
+}

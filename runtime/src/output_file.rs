@@ -1,0 +1,79 @@
+//! Files that appear whole or not at all.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use tempfile::NamedTempFile;
+
+use crate::exit::Failure;
+
+/// A file that is written beside its name and gets it when it is finished; dropped before that, it leaves nothing.
+pub struct OutputFile {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+}
+
+impl OutputFile {
+    /// Begins the file. One that exists is refused unless `force`.
+    pub fn create(path: &Path, force: bool) -> anyhow::Result<OutputFile> {
+        if !force && path.symlink_metadata().is_ok() {
+            let text = format!("{}: exists already; give another name, or --force to replace it", path.display());
+            return Err(Failure::usage(text).into());
+        }
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".qwren-").suffix(".partial");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As any new file: the process's mask applies.
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let file = builder.tempfile_in(folder).with_context(|| format!("{}: cannot be created", path.display()))?;
+        Ok(OutputFile { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
+    }
+
+    /// Makes what was written durable and gives it its name.
+    pub fn finish(self) -> anyhow::Result<()> {
+        let path = &self.path;
+        let context = || format!("{}: cannot be written", path.display());
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error).with_context(context)?;
+        file.as_file().sync_all().with_context(context)?;
+        file.persist(path).map_err(|e| e.error).with_context(context)?;
+        Ok(())
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_appears_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npy");
+        let mut dropped = OutputFile::create(&path, false).unwrap();
+        dropped.write_all(b"half").unwrap();
+        drop(dropped);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let mut file = OutputFile::create(&path, false).unwrap();
+        file.write_all(b"whole").unwrap();
+        file.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert!(OutputFile::create(&path, false).is_err());
+        OutputFile::create(&path, true).unwrap().finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+}

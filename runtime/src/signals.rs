@@ -1,0 +1,72 @@
+//! Ctrl-C while something runs: a flag that the work looks at.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::SIGINT;
+use signal_hook::{SigId, flag, low_level};
+
+use crate::exit::Exit;
+
+/// What a second Ctrl-C does while the first one is still being obeyed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second {
+    /// Ends the process at once with [`Exit::Interrupted`].
+    Exits,
+    /// Nothing more than the first.
+    Ignored,
+}
+
+/// Listens for Ctrl-C until it is dropped, so that an editor that reads afterwards has the key for itself.
+pub struct Interrupt {
+    raised: Arc<AtomicBool>,
+    handlers: Vec<SigId>,
+}
+
+impl Interrupt {
+    /// Starts to listen.
+    pub fn listen(second: Second) -> io::Result<Interrupt> {
+        let mut interrupt = Interrupt { raised: Arc::new(AtomicBool::new(false)), handlers: Vec::new() };
+        if second == Second::Exits {
+            // Before the flag's own handler: the first signal must find the flag still down.
+            let code = Exit::Interrupted as i32;
+            let id = flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&interrupt.raised))?;
+            interrupt.handlers.push(id);
+        }
+        interrupt.handlers.push(flag::register(SIGINT, Arc::clone(&interrupt.raised))?);
+        Ok(interrupt)
+    }
+
+    /// The flag, for work that looks at it now and then.
+    pub fn flag(&self) -> &AtomicBool {
+        &self.raised
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.handlers.drain(..).for_each(|id| {
+            low_level::unregister(id);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn the_flag_follows_the_signal() {
+        let interrupt = Interrupt::listen(Second::Ignored).unwrap();
+        assert!(!interrupt.flag().load(Ordering::Relaxed));
+        low_level::raise(SIGINT).unwrap();
+        low_level::raise(SIGINT).unwrap();
+        assert!(interrupt.flag().load(Ordering::Relaxed));
+        // A later listener starts afresh.
+        drop(interrupt);
+        assert!(!Interrupt::listen(Second::Ignored).unwrap().flag().load(Ordering::Relaxed));
+    }
+}
