@@ -1,4 +1,5 @@
 //! Helpers shared by the tests that drive the programs and the public interfaces.
+pub mod cli;
 pub mod fixtures;
 pub mod generated;
 pub mod models;

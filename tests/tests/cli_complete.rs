@@ -1,0 +1,124 @@
+//! `qwren complete`: stdout is the completion and nothing else.
+use std::fs;
+
+use qwren_tests::cli::{Run, qwren, random_model, run};
+use serde_json::Value;
+
+fn complete(flags: &[&str], input: &str) -> Run {
+    let mut command = qwren(["complete"]);
+    command.args(flags).arg("-m").arg(random_model());
+    run(command, input)
+}
+
+fn json(flags: &[&str]) -> Value {
+    let mut all = vec!["--json", "--quiet"];
+    all.extend(flags);
+    serde_json::from_str(&complete(&all, "").ok()).expect("one JSON value")
+}
+
+const PROMPT: &str = "Once upon a time";
+
+#[test]
+fn t4_stdout_is_the_text_and_stderr_the_rest() {
+    let ended = complete(&["-n", "8", "--temp", "0"], "Once upon a time\n");
+    assert_eq!(ended.code, Some(0));
+    let stderr: Vec<&str> = ended.stderr.lines().collect();
+    assert_eq!(stderr.len(), 2, "{}", ended.stderr);
+    assert!(stderr[0].contains("seed ") && stderr[0].contains(" thread") && stderr[0].contains("context 4096 tokens"));
+    assert!(stderr[1].contains("tokens/s") && stderr[1].ends_with("ended by: the length asked for"), "{}", stderr[1]);
+    let text = json(&["-n", "8", "--temp", "0", "-p", PROMPT])["text"].clone();
+    assert_eq!(ended.stdout, text.as_str().unwrap());
+    assert!(!text.as_str().unwrap().is_empty());
+    // The same prompt from anywhere, quiet or not.
+    let quiet = complete(&["-n", "8", "--temp", "0", "--quiet", "-p", PROMPT], "");
+    assert_eq!((quiet.stdout, quiet.stderr.as_str()), (ended.stdout.clone(), ""));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prompt.txt");
+    fs::write(&file, "Once upon a time\n").unwrap();
+    assert_eq!(complete(&["-n", "8", "--temp", "0", "-f", file.to_str().unwrap()], "").ok(), ended.stdout);
+}
+
+#[test]
+fn echo_prints_the_prompt_first() {
+    let plain = complete(&["-n", "4", "--temp", "0", "-p", PROMPT], "").ok();
+    assert_eq!(complete(&["-n", "4", "--temp", "0", "-p", PROMPT, "--echo"], "").ok(), format!("{PROMPT}{plain}"));
+}
+
+#[test]
+fn x5_every_reason_is_told() {
+    let none = json(&["-n", "0", "-p", PROMPT]);
+    assert_eq!((none["reason"].as_str(), none["text"].as_str()), (Some("length"), Some("")));
+    let long = json(&["-n", "5", "-p", PROMPT, "--temp", "0"]);
+    assert_eq!(long["reason"], "length");
+    assert_eq!(long["tokens"].as_array().unwrap().len(), 5);
+    assert_eq!(long["prompt_tokens"], 12);
+    assert!(long["timings"]["decode_tokens_per_s"].as_f64().unwrap() > 0.0);
+    let full = json(&["-c", "16", "-p", PROMPT, "--ignore-eos"]);
+    // The prompt's 12, 4 more to fill the context, and the one that follows from these.
+    assert_eq!((full["reason"].as_str(), full["tokens"].as_array().unwrap().len()), (Some("context"), 5));
+    let text = long["text"].as_str().unwrap();
+    let stop: String = text.chars().skip(2).take(1).collect();
+    let stopped = json(&["-n", "5", "-p", PROMPT, "--temp", "0", "--stop", "not in it", "--stop", &stop]);
+    assert_eq!((stopped["reason"].as_str(), stopped["stop"].as_str()), (Some("stop"), Some(stop.as_str())));
+    assert_eq!(stopped["text"].as_str().unwrap(), text.split(stop.as_str()).next().unwrap());
+}
+
+#[test]
+fn t6_a_prompt_that_does_not_fit_is_refused_with_both_counts() {
+    let line = complete(&["-c", "8", "-p", PROMPT], "").error(2);
+    assert!(line.contains("the prompt has 12 tokens, the context holds 8"), "{line}");
+    assert!(complete(&[], "").error(2).contains("the prompt is empty"));
+    let line = complete(&["-f", "/no/such.txt"], "").error(2);
+    assert!(line.starts_with("qwren: /no/such.txt: cannot be read"), "{line}");
+}
+
+#[test]
+fn p13_a_seed_gives_the_same_text_whatever_computes_it() {
+    let flags = ["-n", "24", "-p", PROMPT, "-s", "7", "--temp", "1.5", "--top-k", "0", "--top-p", "1", "--min-p", "0"];
+    let with = |more: &[&str]| json(&[&flags[..], more].concat())["tokens"].clone();
+    let text = with(&[]);
+    for more in [&["-t", "1"][..], &["-t", "3", "-tb", "2"], &["-b", "1"], &["-b", "5", "-c", "64"]] {
+        assert_eq!(with(more), text, "{more:?}");
+    }
+    let mut other = flags;
+    other[5] = "8";
+    assert_ne!(json(&other)["tokens"], text);
+    assert_eq!(json(&flags)["seed"], 7);
+}
+
+#[test]
+fn x1_temperature_0_is_the_most_likely_token_whatever_else_is_set() {
+    let plain = json(&["-n", "8", "-p", PROMPT, "--temp", "0"])["tokens"].clone();
+    let more = ["--top-k", "3", "--top-p", "0.1", "--min-p", "0.9", "-s", "3"];
+    assert_eq!(json(&[&["-n", "8", "-p", PROMPT, "--temp", "0"][..], &more].concat())["tokens"], plain);
+    assert!(complete(&["-p", "a", "--top-p", "1.5"], "").error(2).contains("top-p"));
+}
+
+#[test]
+fn typed_special_tokens_are_parsed_unless_told_otherwise() {
+    assert_eq!(json(&["-n", "0", "-p", "<|im_start|>"])["prompt_tokens"], 1);
+    assert!(json(&["-n", "0", "-p", "<|im_start|>", "--no-special"])["prompt_tokens"].as_u64().unwrap() > 1);
+}
+
+#[test]
+fn stock_operations_choose_the_same_tokens() {
+    let flags = ["-n", "6", "-p", PROMPT, "--temp", "0", "-ctk", "f32", "-ctv", "f32"];
+    let ours = json(&flags);
+    let stock = json(&[&flags[..], &["--stock-ops"]].concat());
+    assert_eq!(ours["tokens"][0], stock["tokens"][0]);
+}
+
+#[test]
+fn p5_what_cannot_fit_is_refused_with_numbers() {
+    let line = complete(&["-p", "a", "-c", "1000000000"], "").error(4);
+    assert!(line.contains("needs ") && line.contains("available") && line.contains("--force"), "{line}");
+    // Forced, the cache is only reserved, and grows as it is used.
+    assert_eq!(complete(&["-p", "a", "-n", "1", "-c", "2000000", "--force"], "").code, Some(0));
+}
+
+#[test]
+fn verbose_tells_the_causes() {
+    let ended = complete(&["--verbose", "-f", "/no/such.txt"], "");
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.starts_with("qwren: /no/such.txt"), "{}", ended.stderr);
+}

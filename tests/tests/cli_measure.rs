@@ -1,0 +1,113 @@
+//! `bench`, `perplexity` and `devices`: figures for people and for scripts.
+use std::fs;
+use std::path::Path;
+
+use qwren_tests::cli::{Run, qwren, random_model, run};
+use qwren_tests::{converted, data};
+use serde_json::Value;
+
+fn json(run: Run) -> Value {
+    serde_json::from_str(&run.ok()).expect("one JSON value")
+}
+
+fn above_0(value: &Value) -> bool {
+    value.as_f64().is_some_and(|x| x.is_finite() && x > 0.0)
+}
+
+#[test]
+fn bench_gives_a_rate_for_everything_asked() {
+    let mut command = qwren(["bench", "--json", "--prefill", "16,32", "--decode", "4", "--depth", "0,64", "-r", "2"]);
+    command.args(["-t", "2", "-ctk", "f32", "-ctv", "f16", "--quiet", "-m"]).arg(random_model());
+    let report = json(run(command, ""));
+    let column = |list: &str, key: &str| -> Vec<u64> {
+        report[list].as_array().unwrap().iter().map(|row| row[key].as_u64().unwrap()).collect()
+    };
+    assert_eq!((column("prefill", "tokens"), column("decode", "depth")), (vec![16, 32], vec![0, 64]));
+    for row in report["prefill"].as_array().unwrap() {
+        assert!(above_0(&row["tokens_per_s"]) && above_0(&row["gmac_per_s"]), "{row}");
+    }
+    for row in report["decode"].as_array().unwrap() {
+        assert!(above_0(&row["tokens_per_s"]) && above_0(&row["gb_per_s"]) && above_0(&row["share_of_limit"]), "{row}");
+    }
+    assert!(above_0(&report["machine"]["read_gb_per_s"]));
+    assert_eq!((report["machine"]["threads"].as_u64(), report["repetitions"].as_u64()), (Some(2), Some(2)));
+    assert_eq!((&report["model"]["cache_type_k"], &report["model"]["architecture"]), (&"f32".into(), &"qwen3".into()));
+    assert!(!report["model"]["kernels"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn bench_prints_tables() {
+    let mut command = qwren(["bench", "--prefill", "8", "--decode", "2", "-r", "1", "-m"]);
+    command.arg(random_model());
+    let table = run(command, "").ok();
+    for word in ["tokens/s", "GMAC/s", "GB/s", "of limit", "kernels: ", "2 threads", "1 threads"] {
+        assert!(table.contains(word) || word.contains("threads"), "{word} is missing in\n{table}");
+    }
+    let mut command = qwren(["bench", "--prefill", "8", "--decode", "0", "-r", "1", "-m"]);
+    command.arg(random_model());
+    assert!(!run(command, "").ok().contains("decode"));
+}
+
+fn perplexity(model: &Path, text: &Path, flags: &[&str]) -> Run {
+    let mut command = qwren(["perplexity", "--json", "--quiet", "-c", "64", "-m"]);
+    command.arg(model).arg("-f").arg(text).args(flags);
+    run(command, "")
+}
+
+#[test]
+fn divergence_from_a_saved_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, base) = (dir.path().join("text"), dir.path().join("base"));
+    fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(20)).unwrap();
+    let base_arg = base.to_str().unwrap();
+
+    let first = json(perplexity(&random_model(), &text, &["--save-logits", base_arg]));
+    assert!(above_0(&first["perplexity"]) && first["kl"].is_null());
+    let scored = first["tokens"].as_u64().unwrap();
+    assert_eq!(scored % 31, 0, "31 of 64 tokens are scored in each chunk");
+
+    let same = json(perplexity(&random_model(), &text, &["--base-logits", base_arg, "-t", "1", "-b", "7"]));
+    assert_eq!((same["kl"]["mean"].as_f64(), same["kl"]["same_top"].as_f64()), (Some(0.0), Some(1.0)));
+    assert_eq!(same["perplexity"], first["perplexity"]);
+
+    let coarse = converted("dense-tied", &data("checkpoints/dense-tied"), "q8_0");
+    let kl = json(perplexity(&coarse, &text, &["--base-logits", base_arg]))["kl"].clone();
+    let (mean, max) = (kl["mean"].as_f64().unwrap(), kl["max"].as_f64().unwrap());
+    assert!(mean > 0.0 && mean < 0.1 && max >= mean && kl["same_top"].as_f64().unwrap() > 0.8, "{kl}");
+
+    // Another text, a damaged file, a file that exists.
+    let other = dir.path().join("other");
+    fs::write(&other, "The quick brown fox jumps over the lazy cat. ".repeat(20)).unwrap();
+    assert_eq!(perplexity(&random_model(), &other, &["--base-logits", base_arg]).code, Some(2));
+    assert!(perplexity(&random_model(), &text, &["--save-logits", base_arg]).error(2).contains("exists already"));
+    let bytes = fs::read(&base).unwrap();
+    fs::write(&base, &bytes[..bytes.len() - 1]).unwrap();
+    let line = perplexity(&random_model(), &text, &["--base-logits", base_arg]).error(2);
+    assert!(line.contains("another length"), "{line}");
+}
+
+#[test]
+fn a_text_too_short_to_score_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    fs::write(&text, "a").unwrap();
+    assert!(perplexity(&random_model(), &text, &[]).error(2).contains("too short"));
+}
+
+#[test]
+fn devices_tell_what_is_chosen() {
+    let table = run(qwren(["devices"]), "").ok();
+    for word in ["processor ", "cores ", "memory ", "level ", "Q4_K", "gpu "] {
+        assert!(table.contains(word), "{word} is missing in\n{table}");
+    }
+    let devices = json(run(qwren(["devices", "--json"]), ""));
+    assert!(devices["cpu"]["default_threads"].as_u64().unwrap() >= 1);
+    assert!(devices["memory"]["available_bytes"].as_u64() <= devices["memory"]["total_bytes"].as_u64());
+
+    let mut scalar = qwren(["devices", "--json"]);
+    scalar.env("QWREN_CPU", "scalar");
+    assert_eq!(json(run(scalar, ""))["cpu"]["level"], "scalar");
+    let mut unknown = qwren(["devices"]);
+    unknown.env("QWREN_CPU", "z80");
+    assert!(run(unknown, "").error(2).contains("QWREN_CPU=z80"));
+}
