@@ -53,10 +53,6 @@ impl Checkpoint {
     /// # Errors
     /// A missing shard, a damaged or truncated file, an LFS pointer: see [`Problem`].
     pub fn open(dir: &Path) -> Result<Checkpoint, Error> {
-        if !dir.is_dir() {
-            let problem = if dir.exists() { Problem::NotAFolder } else { Problem::Missing };
-            return Err(problem.of(dir));
-        }
         let Weights { files, placed, notes } = shards::locate(dir)?;
         let mut all = Checkpoint {
             dir: dir.to_path_buf(),
