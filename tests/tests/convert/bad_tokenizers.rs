@@ -31,8 +31,11 @@ fn c9_tokens_in_the_padding_are_carried_and_those_beyond_it_refused() {
     let sample = Sample::dense();
     sample.edit("tokenizer.json", |t| {
         let added = t["added_tokens"].as_array_mut().unwrap();
-        added.push(json!({"id": 760, "content": "<mine>", "special": false}));
-        added.push(json!({"id": 761, "content": "<|mine|>", "special": true}));
+        for (id, content, special) in [(760, "<mine>", false), (761, "<|mine|>", true)] {
+            let mut token = added[0].clone();
+            (token["id"], token["content"], token["special"]) = (json!(id), json!(content), json!(special));
+            added.push(token);
+        }
     });
     let output = sample.converts(&["--type", "f32"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("vocabulary: 754 tokens, 14 unused rows"));
