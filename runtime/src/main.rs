@@ -8,6 +8,7 @@ mod exit;
 mod generate;
 mod jsonl;
 mod load;
+mod map_fault;
 mod npy;
 mod output_file;
 mod progress;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     exit::silence_panics();
+    map_fault::explain();
     let args = args::parse();
     let console = console::Console::new(args.quiet, args.verbose);
     match exit::catch(|| commands::run(args.command, console)) {

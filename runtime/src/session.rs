@@ -52,6 +52,8 @@ pub struct Options {
 pub const DEFAULT_CTX: usize = 4096;
 /// Tokens in a batch by default: weights are unpacked once a batch, and beyond some hundred tokens that is paid off.
 pub const DEFAULT_BATCH: usize = 512;
+/// Memory in bytes that a run takes at most beside the file and the cache: tokenizer and scratch.
+pub const WORK_BYTES: u64 = 96 << 20;
 
 impl Options {
     /// The defaults for a model.

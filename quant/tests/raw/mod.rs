@@ -108,10 +108,10 @@ pub fn parse(bytes: &[u8]) -> Result<Header, GgufError> {
 /// A sound file with every kind of field in it.
 pub fn sample() -> Raw {
     let mut raw = Raw::new(3, 9);
-    raw.key("general.architecture", 8).text("qwen3");
+    raw.key("general.architecture", 8).text("sample");
     raw.key("general.alignment", 4).raw(&32u32.to_le_bytes());
-    raw.key("qwen3.block_count", 4).raw(&1u32.to_le_bytes());
-    raw.key("qwen3.rope.freq_base", 6).raw(&1e6f32.to_le_bytes());
+    raw.key("sample.block_count", 4).raw(&1u32.to_le_bytes());
+    raw.key("sample.rope.freq_base", 6).raw(&1e6f32.to_le_bytes());
     raw.key("tokenizer.ggml.tokens", 9).array(8, 3).text("a").text("").text("ü");
     raw.key("tokenizer.ggml.token_type", 9).array(5, 3).raw(&[1, 0, 0, 0].repeat(3));
     raw.key("tokenizer.ggml.add_bos_token", 7).raw(&[0]);

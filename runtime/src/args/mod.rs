@@ -43,6 +43,8 @@ pub enum Command {
     Complete(Box<commands::complete::Args>),
     /// Talk with a model
     Chat(Box<chat::Args>),
+    /// Show what is in a file and the memory that it needs
+    Inspect(commands::inspect::Args),
     /// Check a file: structure, digest, finite values
     Verify(commands::verify::Args),
     /// Measure how fast a model runs on this machine

@@ -5,13 +5,10 @@ use std::path::PathBuf;
 use qwren::kv::KvType;
 use qwren::machine;
 use qwren::model::Model;
-use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, Options, Threads};
+use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, Options, Threads, WORK_BYTES};
 
 use crate::exit::{Exit, Failure};
 use crate::units::bytes;
-
-/// What a run needs beside the file and the cache: tokenizer and scratch.
-const WORK_BYTES: u64 = 96 << 20;
 
 /// The model file.
 #[derive(Debug, clap::Args)]

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod complete;
 pub mod completions;
 pub mod devices;
+pub mod inspect;
 pub mod logits;
 mod man;
 pub mod perplexity;
@@ -30,6 +31,7 @@ pub fn run(command: Command, console: Console) -> anyhow::Result<Exit> {
         Command::Devices(args) => devices::run(&args),
         Command::Man => man::run(),
         Command::Completions(args) => completions::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args, console),
     }
 }

@@ -77,7 +77,10 @@ const MOST_EXPERTS: usize = 1024;
 
 impl Hparams {
     /// Reads and checks the keys, and the vocabulary's size from the embedding's shape.
-    pub(super) fn read(header: &Header) -> Result<Hparams, ModelFault> {
+    ///
+    /// # Errors
+    /// Keys are missing, make no sense, or ask for what can't be computed here.
+    pub fn read(header: &Header) -> Result<Hparams, ModelFault> {
         let arch = match header.str("general.architecture")?.ok_or(ModelFault::NoArchitecture)? {
             "qwen3" => Arch::Qwen3,
             "qwen3moe" => Arch::Qwen3Moe,

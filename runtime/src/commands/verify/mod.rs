@@ -2,6 +2,7 @@
 
 mod digest;
 mod finite;
+mod model;
 
 use std::path::PathBuf;
 use std::{io, io::Write};
@@ -21,12 +22,13 @@ pub struct Args {
     file: PathBuf,
 }
 
-/// Checks the structure, the digest and the values, in this order, and says what was found.
+/// Checks structure, model, digest and values, in this order, and says what was found.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.file;
     let file = GgufFile::open(path)?;
     let header = file.header();
     say(&format!("structure  sound: {} keys, {} tensors", header.metadata().len(), header.tensors().len()))?;
+    say(&format!("model      {}", model::check(&file)?))?;
 
     match digest::beside(path)? {
         None => say("sha256     not compared: there is no .sha256 file beside it")?,

@@ -1,0 +1,234 @@
+//! `qwren verify` finds what is damaged inside a sound structure; `qwren inspect` tells what is in a file.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use half::f16;
+use qwren_quant::block::codec;
+use qwren_quant::dtype::DType;
+use qwren_quant::gguf::{Plan, Writer};
+use qwren_tests::{bin, converted, data};
+use sha2::{Digest, Sha256};
+
+const COLS: u64 = 256;
+/// More than one piece of work, so that threads share it.
+const ROWS: u64 = 1500;
+const TYPES: [DType; 10] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q8_0,
+    DType::Q4_0,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q4K,
+    DType::Q5K,
+    DType::Q6K,
+];
+
+/// Each type's tensor `[ROWS, COLS]`, all of it sound.
+fn tensors() -> Vec<Vec<u8>> {
+    let floats: Vec<f32> = (0..COLS * ROWS).map(|i| (i as f32 * 0.37).sin()).collect();
+    let quantized = |t: &DType| {
+        let mut bytes = vec![0; t.tensor_bytes(&[COLS, ROWS]).unwrap() as usize];
+        codec(*t).unwrap().quantize(&floats, &mut bytes, None);
+        bytes
+    };
+    TYPES.iter().map(quantized).collect()
+}
+
+fn write(path: &Path, tensors: &[Vec<u8>]) {
+    let mut plan = Plan::new(32);
+    plan.push_kv("general.architecture", "other");
+    plan.push_kv("tokenizer.ggml.tokens", (0..1000).map(|i| format!("token {i}")).collect::<Vec<_>>());
+    for t in TYPES {
+        plan.push_tensor(&format!("{t}.weight"), &[COLS, ROWS], t).unwrap();
+    }
+    let layout = plan.layout().unwrap();
+    let mut writer = Writer::new(Vec::new(), &layout).unwrap();
+    for bytes in tensors {
+        writer.write(bytes).unwrap();
+        writer.end_tensor().unwrap();
+    }
+    std::fs::write(path, writer.finish().unwrap()).unwrap();
+}
+
+fn run(command: &str, args: &[&str], path: &Path) -> (Option<i32>, String, String) {
+    let out = Command::new(bin("qwren")).arg(command).args(args).arg(path).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (out.status.code(), text(out.stdout), text(out.stderr))
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    (folder, path)
+}
+
+#[test]
+fn values_that_are_not_finite_are_found_in_every_type() {
+    let (_folder, path) = folder();
+    let good = tensors();
+    write(&path, &good);
+    let (code, stdout, stderr) = run("verify", &[], &path);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("sound: 2 keys, 10 tensors") && stdout.contains("finite in 10 tensors"), "{stdout}");
+    assert!(stdout.contains("there is no .sha256 file beside it"), "{stdout}");
+
+    for (i, t) in TYPES.into_iter().enumerate() {
+        let len = t.block_len() as u64;
+        // The last block but one: far from where a search begins.
+        let block = (COLS * ROWS / len - 2) as usize;
+        // Where the scale of a block is: at its end in Q6_K.
+        let at = block * t.block_bytes() + if t == DType::Q6K { 208 } else { 0 };
+        let nan: &[u8] = match t {
+            DType::F32 => &f32::NAN.to_le_bytes(),
+            DType::BF16 => &half::bf16::NAN.to_le_bytes(),
+            _ => &f16::NAN.to_le_bytes(),
+        };
+        let mut bad = good.clone();
+        bad[i][at..at + nan.len()].copy_from_slice(nan);
+        write(&path, &bad);
+        let (code, stdout, stderr) = run("verify", &[], &path);
+        assert_eq!(code, Some(2), "{t}: {stderr}");
+        let index = block as u64 * len;
+        let expected =
+            format!("has {len} values that are not finite in tensor '{t}.weight', the first at index {index};");
+        assert!(stderr.contains(&expected) && stderr.lines().count() == 1, "{expected} / {stderr}");
+        assert!(stdout.contains(&format!("'{t}.weight' has NaN at index {index}")), "{stdout}");
+    }
+
+    let mut bad = good;
+    for (i, index) in [(0, 300_000), (0, 70_000), (1, 5)] {
+        let size = TYPES[i].block_bytes();
+        let infinity =
+            if i == 0 { f32::NEG_INFINITY.to_le_bytes().to_vec() } else { f16::INFINITY.to_le_bytes().to_vec() };
+        bad[i][index * size..(index + 1) * size].copy_from_slice(&infinity);
+    }
+    write(&path, &bad);
+    let (code, stdout, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2));
+    assert!(stdout.contains("'F32.weight' has -inf at index 70000, and 2 such values in all"), "{stdout}");
+    assert!(stdout.contains("'F16.weight' has inf at index 5, and 1 such values in all"), "{stdout}");
+    assert!(
+        stderr.contains("2 values that are not finite in tensor 'F32.weight', the first at index 70000 (and so 1 more"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_digest_beside_a_file_is_compared() {
+    let (folder, path) = folder();
+    write(&path, &tensors());
+    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let digest = hex(&std::fs::read(&path).unwrap());
+    let list = folder.path().join("m.gguf.sha256");
+
+    for text in [format!("{digest}  m.gguf\n"), format!("{}  x\n{} *m.gguf\n", hex(b"x"), digest.to_uppercase())] {
+        std::fs::write(&list, text).unwrap();
+        let (code, stdout, stderr) = run("verify", &[], &path);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains(&format!("sha256     {digest}, as the file beside it says")), "{stdout}");
+    }
+    std::fs::write(&list, format!("{}  m.gguf\n", hex(b"x"))).unwrap();
+    let (code, _, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2));
+    assert!(
+        stderr.contains(&format!("has the SHA-256 {digest}, but the file beside it says {}", hex(b"x"))),
+        "{stderr}"
+    );
+
+    std::fs::write(&list, "\x1b[2J no digest\n").unwrap();
+    let (code, _, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("m.gguf.sha256: has no SHA-256 of m.gguf"), "{stderr}");
+}
+
+#[test]
+fn inspect_counts_types_and_cuts_arrays() {
+    let (_folder, path) = folder();
+    write(&path, &tensors());
+    let (code, stdout, stderr) = run("inspect", &["--json"], &path);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["version"], 3);
+    assert_eq!(report["metadata"]["general.architecture"], "other");
+    assert_eq!(report["metadata"]["tokenizer.ggml.tokens"]["count"], 1000);
+    assert_eq!(report["metadata"]["tokenizer.ggml.tokens"]["first"].as_array().unwrap().len(), 6);
+    assert_eq!(report["tensors"].as_array().unwrap().len(), 10);
+    assert_eq!(report["tensors"][7]["name"], "Q4_K.weight");
+    assert_eq!(report["tensors"][7]["shape"], serde_json::json!([256, 1500]));
+    assert_eq!(report["tensors"][7]["bytes"], 144 * 1500);
+    assert_eq!(report["weights"], 10 * 256 * 1500);
+    let bits = report["bits_per_weight"].as_f64().unwrap();
+    let expected: f64 = TYPES.iter().map(|t| t.block_bytes() as f64 * 8.0 / t.block_len() as f64).sum::<f64>() / 10.0;
+    assert!((bits - expected).abs() < 1e-9, "{bits} {expected}");
+    assert!(
+        report["memory"].is_null() && report["cannot_run"].as_str().unwrap().contains("architecture 'other'"),
+        "{report}"
+    );
+
+    let (code, stdout, _) = run("inspect", &[], &path);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("can't run here: the file is a model of architecture 'other'"), "{stdout}");
+    assert!(stdout.contains("array<string>[1000]"), "{stdout}");
+    assert!(stdout.contains(r#"["token 0", "token 1", "token 2", "token 3", "token 4", "token 5", …]"#), "{stdout}");
+    assert!(stdout.lines().any(|l| l.contains("Q8_0.weight") && l.contains("[256, 1500]")), "{stdout}");
+    assert!(stdout.contains(&format!("{expected:.2} bits per weight")), "{stdout}");
+}
+
+/// G10: a file that is cut short while it is mapped ends the program with a line, not with a signal.
+#[test]
+fn a_file_cut_short_while_it_is_read_is_an_error() {
+    let (_folder, path) = folder();
+    let rows = 6_000_000;
+    let mut plan = Plan::new(32);
+    plan.push_tensor("large", &[COLS, rows], DType::F32).unwrap();
+    let layout = plan.layout().unwrap();
+    std::fs::write(&path, &layout.header).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    // Six gigabytes of holes: some seconds to read, and none on disk.
+    file.set_len(layout.file_bytes).unwrap();
+
+    let mut command = Command::new(bin("qwren"));
+    let mut child = command.arg("verify").arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Its first line comes when the header is read and before the values are.
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    file.set_len(layout.data_offset).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr, "qwren: the model file was cut short or became unreadable while it was in use; copy it again\n");
+}
+
+/// A converted checkpoint is whole, and its memory is that of its shapes.
+#[test]
+fn a_model_is_whole_and_its_memory_is_told() {
+    let path = converted("dense-tied", &data("checkpoints/dense-tied"), "bf16");
+    let (code, stdout, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("model      whole: qwen3, "), "{stdout}");
+
+    let (code, stdout, stderr) = run("inspect", &["--json", "-c", "1000"], &path);
+    assert_eq!(code, Some(0), "{stderr}");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let key = |name: &str| report["metadata"][format!("qwen3.{name}")].as_u64().unwrap();
+    let position = key("block_count") * key("attention.head_count_kv") * key("attention.key_length") * 2;
+    let memory = &report["memory"];
+    assert_eq!(memory["context"], 1000);
+    assert_eq!(memory["file_bytes"], std::fs::metadata(&path).unwrap().len());
+    assert_eq!(memory["cache_f16_bytes"], 1000 * position * 2);
+    assert_eq!(memory["cache_f32_bytes"], 1000 * position * 4);
+
+    let trained = key("context_length");
+    for (args, context) in [(&["--json"][..], trained.min(4096)), (&["--json", "-c", "0"], trained)] {
+        let (_, stdout, _) = run("inspect", args, &path);
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(report["memory"]["context"], context);
+    }
+    let (code, stdout, _) = run("inspect", &["-c", "100"], &path);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("memory at a context of 100 tokens") && stdout.contains("f16 cache"), "{stdout}");
+}
