@@ -5,6 +5,7 @@ pub mod generated;
 pub mod models;
 pub mod programs;
 pub mod safetensors;
+pub mod tiny;
 pub mod tokenizer;
 
 pub use fixtures::{converted, data, qwen3_tokenizer, reference_checkpoints, target_dir};

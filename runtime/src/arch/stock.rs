@@ -222,10 +222,10 @@ impl<'m> Emit<'m> for Stock<'_, 'm> {
         let vc = b.region(&engine.cache[layer].v, engine.type_v, [ctx, width, 1])?;
 
         // The writes come before the reads because they are put into the graph first: no edge says so.
-        let to = b.view(kc, [width, n, 1], [width, 0], start * width)?;
+        let to = b.view(kc, [hd, hp.kv_heads, n], [hd, width], start * width)?;
         let write = b.copy(k, to)?;
         b.expand(write)?;
-        let to = b.view(vc, [n, width, 1], [ctx, 0], start)?;
+        let to = b.view(vc, [n, width, 1], [ctx, ctx * width], start)?;
         let turned = b.transpose(v)?;
         let write = b.copy(turned, to)?;
         b.expand(write)?;
@@ -237,7 +237,8 @@ impl<'m> Emit<'m> for Stock<'_, 'm> {
         let values = b.view(vc, [kv, hd, hp.kv_heads], [ctx, ctx * hd], 0)?; // [kv, head_dim, kv_heads]
         let a = b.mul_mat(values, probs)?; //                            [head_dim, n, heads]
         let a = b.swap_12(a)?; //                                        [head_dim, heads, n]
-        b.cont(a, [hp.heads * hd, n])
+        let a = b.cont(a)?;
+        b.reshape(a, [hp.heads * hd, n, 1])
     }
 
     fn project_add(&mut self, weight: &'m Weight, x: Tensor, residual: Tensor) -> Result<Tensor> {
@@ -274,7 +275,7 @@ impl<'m> Emit<'m> for Stock<'_, 'm> {
         let y = b.mul(y, weights)?;
         let mut sum = residual;
         for i in 0..used {
-            let part = b.view(y, [hidden, n, 1], [hidden * used, 0], i * hidden)?;
+            let part = b.view(y, [hidden, n, 1], [hidden * used, hidden * used * n], i * hidden)?;
             sum = b.add(part, sum)?;
         }
         Ok(sum)

@@ -163,14 +163,14 @@ impl<E> Builder<'_, E> {
         self.make(|ctx| unsafe { sys::ggml_transpose(ctx, x) })
     }
 
-    /// A contiguous copy of an f32 tensor as `[cols, rows]`.
-    pub fn cont(&mut self, x: Tensor, ne: [usize; 2]) -> Result<Tensor> {
+    /// A contiguous copy of an f32 tensor.
+    pub fn cont(&mut self, x: Tensor) -> Result<Tensor> {
         let s = self.check(&[x])?;
-        let all: usize = s[0].iter().product();
-        self.demand("cont", ne[0].checked_mul(ne[1]) == Some(all) && self.is_f32(x), &s)?;
+        self.demand("cont", self.is_f32(x), &s)?;
         let x = self.raw(x);
-        // SAFETY: as many elements.
-        self.make(|ctx| unsafe { sys::ggml_cont_2d(ctx, x, ne[0] as i64, ne[1] as i64) })
+        // In its own shape: with another one ggml writes past the end where the rows alone are alike.
+        // SAFETY: an f32 tensor of this context.
+        self.make(|ctx| unsafe { sys::ggml_cont(ctx, x) })
     }
 
     /// A part `[ne0, ne1, ne2]` of a contiguous f32 or f16 tensor, from element `offset` on, rows `strides[0]` and
@@ -198,16 +198,16 @@ impl<E> Builder<'_, E> {
         })
     }
 
-    /// Copies `x` into the memory of `to`, element by element in order, converting to its type. A node of its own: give
-    /// it to [`Builder::expand`] before what reads the memory.
+    /// Copies `x` into the memory of `to`, which has the same shape, converting to its type. A node of its own: give it to
+    /// [`Builder::expand`] before what reads the memory.
     pub fn copy(&mut self, x: Tensor, to: Tensor) -> Result<Tensor> {
         let s = self.check(&[x, to])?;
-        let count = |s: &[usize; 4]| s.iter().product::<usize>();
         let kind = self.header(to).type_;
         let float = kind == sys::ggml_type_GGML_TYPE_F32 || kind == sys::ggml_type_GGML_TYPE_F16;
-        self.demand("copy", count(&s[0]) == count(&s[1]) && self.is_f32(x) && float, &s)?;
+        // ggml takes as many elements in any shape, but goes astray where the rows alone are alike.
+        self.demand("copy", s[0] == s[1] && self.is_f32(x) && float, &s)?;
         let (x, to) = (self.raw(x), self.raw(to));
-        // SAFETY: as many elements, f32 to f32 or f16.
+        // SAFETY: one shape, f32 to f32 or f16.
         self.make(|ctx| unsafe { sys::ggml_cpy(ctx, x, to) })
     }
 
