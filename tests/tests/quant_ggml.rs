@@ -20,7 +20,7 @@ fn init() {
 
 fn ggml_quantize(dtype: DType, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
     init();
-    assert!(x.len() % COLS == 0 && importance.is_none_or(|w| w.len() == COLS));
+    assert!(x.len().is_multiple_of(COLS) && importance.is_none_or(|w| w.len() == COLS));
     let mut bytes = vec![0u8; dtype.row_bytes(x.len() as u64).unwrap() as usize];
     // SAFETY: source and target hold whole rows of COLS columns, the weights one row.
     let written = unsafe {

@@ -88,7 +88,8 @@ fn rebuild(texts: &[String], kinds: &[Kind], merges: &[String]) -> tokenizers::R
     let mut tokenizer = Tokenizer::new(bpe.build()?);
     tokenizer.with_normalizer(Some(NFC))?;
     tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
-    tokenizer.add_tokens(added(texts, kinds).map(|(text, special)| AddedToken::from(text, special).normalized(false)))?;
+    tokenizer
+        .add_tokens(added(texts, kinds).map(|(text, special)| AddedToken::from(text, special).normalized(false)))?;
     Ok(tokenizer)
 }
 
