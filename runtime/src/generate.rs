@@ -195,12 +195,14 @@ impl Answer {
         let start = Instant::now();
         let mut progress = PromptProgress::new(engine.console);
         let mut report = |done, all| progress.update(done, all);
-        let logits = engine.session.eval(&ids[reused..], engine.interrupt, &mut report)?;
-        let chosen = choose(&mut self.sampler, &mut self.allowed, self.limits.ignore_eos, engine.vocab, logits);
+        let evaluated = engine.session.eval(&ids[reused..], engine.interrupt, &mut report);
+        let chosen = evaluated
+            .map(|logits| choose(&mut self.sampler, &mut self.allowed, self.limits.ignore_eos, engine.vocab, logits));
+        // After an interrupt too: what was read is told.
         self.timings.reused += reused;
-        self.timings.prompt += ids.len() - reused;
+        self.timings.prompt += engine.session.len() - reused;
         self.timings.prompt_time += start.elapsed();
-        Ok(chosen)
+        chosen
     }
 
     /// Makes a chosen token part of the answer.

@@ -43,7 +43,7 @@ fn an_empty_message_and_a_prompt_that_does_not_fit_are_refused() {
 fn terminal(flags: &[&str]) -> PtySession {
     let mut command = chat(flags);
     command.env("TERM", "xterm").env_remove("NO_COLOR");
-    spawn_command(command, Some(120_000)).expect("a terminal")
+    spawn_command(command, Some(15_000)).expect("a terminal")
 }
 
 fn exit_code(session: &mut PtySession) -> i32 {
@@ -66,8 +66,8 @@ fn t1_three_turns_one_of_them_stopped_and_both_ways_to_leave() {
     // Ctrl-C stops the answer and is not the first of two.
     p.exp_string("> ").unwrap();
     p.send_line("Two").unwrap();
-    p.exp_regex(r"Two[^\x00]{20}").unwrap();
-    std::thread::sleep(Duration::from_millis(50));
+    // The line is taken, and the answer has begun: 30 characters and none of the editor's escape sequences.
+    p.exp_regex(r"2004l\r\n[^\x1b]{30}").unwrap();
     let pressed = Instant::now();
     p.send_control('c').unwrap();
     p.exp_string("[stopped;").unwrap();
@@ -126,14 +126,12 @@ fn commands_act_and_unknown_ones_ask() {
 #[test]
 fn x6_a_full_context_lets_the_oldest_turns_go() {
     let mut p = terminal(&["-n", "40", "-c", "128", "--ignore-eos", "--temp", "0", "--no-think"]);
-    for _ in 0..3 {
-        p.exp_string("> ").unwrap();
-        p.send_line("Tell me something").unwrap();
-        p.exp_string("[as long as -n allows]").unwrap();
+    let mut shown = String::new();
+    for _ in 0..6 {
+        p.send_line("Tell me something of the sea and of the sky").unwrap();
+        shown += &p.exp_string("[as long as -n allows]").unwrap();
     }
-    p.send_line("And more").unwrap();
-    p.exp_regex(r"\[the context of 128 tokens is full: the oldest \d turns? left it\]").unwrap();
-    p.exp_string("[as long as -n allows]").unwrap();
+    assert!(shown.contains("[the context of 128 tokens is full: the oldest "), "{shown}");
     p.send_line("/bye").unwrap();
     assert_eq!(exit_code(&mut p), 0);
 }
@@ -144,7 +142,7 @@ fn p11_the_processor_rests_at_the_prompt() {
     command.args(["-c", "echo pid $$; exec \"$@\"", "sh"]);
     let chat = chat(&["-n", "20", "--ignore-eos", "--no-think"]);
     command.arg(chat.get_program()).args(chat.get_args()).env("TERM", "xterm");
-    let mut p = spawn_command(command, Some(120_000)).expect("a terminal");
+    let mut p = spawn_command(command, Some(15_000)).expect("a terminal");
     let (_, pid) = p.exp_regex(r"pid \d+").unwrap();
     let pid = pid.trim_start_matches("pid ").to_owned();
     p.exp_string("> ").unwrap();
