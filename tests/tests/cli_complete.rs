@@ -1,7 +1,10 @@
 //! `qwren complete`: stdout is the completion and nothing else.
 use std::fs;
+use std::io::Read;
+use std::process::Stdio;
 
 use qwren_tests::cli::{Run, qwren, random_model, run};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn complete(flags: &[&str], input: &str) -> Run {
@@ -61,6 +64,24 @@ fn x5_every_reason_is_told() {
     let stopped = json(&["-n", "5", "-p", PROMPT, "--temp", "0", "--stop", "not in it", "--stop", &stop]);
     assert_eq!((stopped["reason"].as_str(), stopped["stop"].as_str()), (Some("stop"), Some(stop.as_str())));
     assert_eq!(stopped["text"].as_str().unwrap(), text.split(stop.as_str()).next().unwrap());
+}
+
+#[test]
+fn p9_an_interrupted_run_keeps_its_text_and_tells_its_times() {
+    let mut command = qwren(["complete", "-p", PROMPT, "-c", "60000", "--ignore-eos", "-m"]);
+    command.arg(random_model()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut first = [0; 8];
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut first).unwrap();
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::INT).unwrap();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.trim_end().ends_with("ended by: an interrupt") && stderr.contains("tokens/s"), "{stderr}");
 }
 
 #[test]

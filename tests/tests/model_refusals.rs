@@ -9,7 +9,7 @@ fn refusal(tiny: &Tiny) -> (String, bool) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("m.gguf");
     tiny.write(&path, 3, |_, _| ());
-    let error = Model::open(&path).err().expect("a refusal");
+    let error = Model::open(&path).expect_err("a refusal");
     let text = error.to_string();
     assert!(text.starts_with(&path.display().to_string()) && !text.contains('\n'), "{text}");
     (text[path.display().to_string().len()..].to_owned(), error.unsupported())
