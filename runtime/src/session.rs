@@ -55,6 +55,11 @@ pub const DEFAULT_BATCH: usize = 512;
 /// Memory in bytes that a run takes at most beside the file and the cache: tokenizer and scratch.
 pub const WORK_BYTES: u64 = 96 << 20;
 
+/// The largest batch: its activations must find room in memory.
+pub const MAX_BATCH: usize = 4096;
+/// The largest batch for ggml's own operations: one product of theirs can't be stopped, and on one thread takes a while.
+const STOCK_BATCH: usize = 64;
+
 impl Options {
     /// The defaults for a model.
     pub fn for_model(model: &Model) -> Options {
@@ -75,6 +80,11 @@ pub enum SessionError {
     /// A size of zero.
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// More tokens in a batch than make sense.
+    #[error(
+        "a batch of {0} tokens is more than {MAX_BATCH}, beyond which nothing gets faster; choose a smaller one with -b"
+    )]
+    Batch(usize),
     /// More positions than any model has.
     #[error("a context of {0} positions is more than any model has")]
     Ctx(usize),
@@ -187,6 +197,10 @@ impl<'m> Session<'m> {
         if ctx > 1 << 30 {
             return Err(SessionError::Ctx(ctx));
         }
+        if opts.batch > MAX_BATCH {
+            return Err(SessionError::Batch(opts.batch));
+        }
+        let batch = if opts.stock_ops { opts.batch.min(STOCK_BATCH) } else { opts.batch };
         let bytes = hp.kv_bytes_per_position(opts.type_k.bytes(), opts.type_v.bytes()).saturating_mul(ctx as u64);
         let no_memory = || SessionError::Memory { ctx, bytes };
         let engine: Box<dyn Engine + 'm> = if opts.stock_ops {
@@ -211,7 +225,7 @@ impl<'m> Session<'m> {
             Box::new(FusedEngine::new(model, state, opts.threads)?)
         };
         let codec = codec(model.embedding().info.dtype).expect("the embedding's type can be read");
-        Ok(Session { model, engine, ctx, batch: opts.batch.min(ctx), tokens: Vec::new(), codec, x: Vec::new() })
+        Ok(Session { model, engine, ctx, batch: batch.min(ctx), tokens: Vec::new(), codec, x: Vec::new() })
     }
 
     /// Evaluates `tokens` after what the cache holds and gives the logits of the last one, `[vocab]`. `interrupt` is looked

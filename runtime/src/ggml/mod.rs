@@ -15,6 +15,8 @@ pub mod graph;
 pub mod stock;
 #[allow(non_camel_case_types, missing_docs)]
 mod sys;
+#[cfg(test)]
+mod tests;
 pub mod tiles;
 
 pub use custom::{Fault, Io, Op};
