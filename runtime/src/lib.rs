@@ -1,11 +1,14 @@
 //! A lean runtime for Qwen3 GGUF files.
+#![deny(unsafe_code)]
 
 pub mod arch;
+#[expect(unsafe_code, reason = "the one place that calls C")]
 pub mod ggml;
 pub mod kv;
 pub mod machine;
 pub mod model;
 pub mod ops;
+#[expect(unsafe_code, reason = "lends borrowed closures to its threads")]
 pub mod pool;
 pub mod repeat;
 pub mod rope;
