@@ -6,6 +6,7 @@ use std::panic::{self, UnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use qwren::ggml::GgmlError;
 use qwren::model::ModelError;
 use qwren::session::{EvalError, SessionError};
 use qwren::template::TemplateError;
@@ -95,9 +96,10 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(err) = link.downcast_ref::<SessionError>() {
         return Some(match err {
             SessionError::Memory { .. } => Exit::NoRoom,
-            SessionError::Zero(_) | SessionError::Ctx(_) | SessionError::Threads { .. } | SessionError::Level(_) => {
-                Exit::Usage
-            }
+            SessionError::Zero(_) | SessionError::Batch(_) | SessionError::Ctx(_) => Exit::Usage,
+            SessionError::Threads { .. } | SessionError::Level(_) => Exit::Usage,
+            SessionError::Ggml(GgmlError::Type(_) | GgmlError::RopeScaling) => Exit::Unsupported,
+            SessionError::Ggml(GgmlError::Memory) => Exit::NoRoom,
             SessionError::Ggml(_) => Exit::Fault,
         });
     }
@@ -105,6 +107,7 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
         return Some(match err {
             EvalError::Interrupted => Exit::Interrupted,
             EvalError::Empty | EvalError::Token { .. } | EvalError::Full { .. } => Exit::Usage,
+            EvalError::Ggml(GgmlError::Memory) => Exit::NoRoom,
             EvalError::Failed(_) | EvalError::Ggml(_) => Exit::Fault,
         });
     }
