@@ -5,7 +5,7 @@
 //! operations that every CPU does exactly: each level writes the same bits.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::kernel::Level;
+use crate::kernel::{Level, vec_ops};
 
 /// The form of the activations that a weight format wants.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -164,48 +164,24 @@ impl ActRow<'_> {
     pub fn set(&mut self, level: Level, x: &[f32]) {
         match self.kind {
             ActKind::F32 => self.floats.copy_from_slice(x),
-            ActKind::Q8x32 => level.widen(|| self.quantize::<32, 32>(x)),
-            ActKind::Q8x256 => level.widen(|| self.quantize::<256, 16>(x)),
-        }
-    }
-
-    /// `N` values share a scale and `S` a sum.
-    #[inline(always)]
-    fn quantize<const N: usize, const S: usize>(&mut self, x: &[f32]) {
-        assert_eq!(x.len(), self.quants.len(), "a row has other columns");
-        let blocks = x.as_chunks::<N>().0.iter().zip(self.quants.as_chunks_mut::<N>().0);
-        for ((x, q), (scale, sums)) in blocks.zip(self.scales.iter_mut().zip(self.sums.chunks_exact_mut(N / S))) {
-            *scale = quantize_block(x, q);
-            for (sum, q) in sums.iter_mut().zip(q.as_chunks::<S>().0) {
-                *sum = q.iter().map(|&q| i16::from(q)).sum();
-            }
+            ActKind::Q8x32 => vec_ops(level).quantize_32(x, self.quants, self.scales, self.sums),
+            ActKind::Q8x256 => vec_ops(level).quantize_256(x, self.quants, self.scales, self.sums),
         }
     }
 }
 
-/// Writes the levels and returns their scale. A block with a NaN or an infinity has a NaN for scale and so makes every
-/// result that it touches a NaN; a block too small for its scale's inverse is zero.
-#[inline(always)]
-fn quantize_block<const N: usize>(x: &[f32; N], q: &mut [i8; N]) -> f32 {
-    // Magnitudes compare as their bits do, and every NaN lies above infinity.
-    let mut lanes = [0u32; 8];
-    for i in (0..N).step_by(8) {
-        for l in 0..8 {
-            lanes[l] = lanes[l].max(x[i + l].to_bits() & 0x7fff_ffff);
-        }
+/// (scale, levels per unit) of a block whose largest magnitude is `largest`. A block with a NaN or an infinity has a
+/// NaN for scale and so makes every result that it touches a NaN; a block too small for its scale's inverse is zero.
+/// Where there are no levels per unit, all levels are zero.
+pub(crate) fn scale_of_largest(largest: f32) -> (f32, f32) {
+    let per_unit = 127.0 / largest;
+    if !largest.is_finite() {
+        (f32::NAN, 0.0)
+    } else if !per_unit.is_finite() {
+        (0.0, 0.0)
+    } else {
+        (largest / 127.0, per_unit)
     }
-    let amax = f32::from_bits(lanes.into_iter().fold(0, u32::max));
-    let per_unit = 127.0 / amax;
-    if !amax.is_finite() || !per_unit.is_finite() {
-        *q = [0; N];
-        return if amax.is_finite() { 0.0 } else { f32::NAN };
-    }
-    // Leaves the nearest integer, ties to even, in the low bits.
-    const ROUNDER: f32 = 12_582_912.0;
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = (x * per_unit + ROUNDER).to_bits() as i8;
-    }
-    amax / 127.0
 }
 
 /// Rows of some tokens, to be read by a kernel.

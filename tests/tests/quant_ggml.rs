@@ -169,22 +169,30 @@ fn dequantized_values_are_ggmls() {
     }
 }
 
-#[test]
-fn k_quants_lose_no_more_than_ggml() {
-    for dtype in [DType::Q4K, DType::Q5K, DType::Q6K] {
-        let codec = codec(dtype).unwrap();
-        let (mut ours_sum, mut theirs_sum, mut n) = (0.0, 0.0, 0.0);
-        for (name, x) in rows() {
-            let ours = squared_error(&x, &dequantize(codec, &quantize(codec, &x, None)), None);
-            let theirs = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, None)), None);
-            if name.starts_with("gaussian") {
-                ours_sum += ours;
-                theirs_sum += theirs;
-                n += 1.0;
-            }
-            assert!(ours <= theirs * (1.0 + 1e-6), "{}, {name}: {ours:e}, ggml {theirs:e}", dtype.name());
+/// Largest and mean ratio of our squared error to ggml's over the rows that lose anything to speak of.
+fn compare(dtype: DType, importance: Option<&[f32]>) -> (f64, f64) {
+    // Below this share of a row's energy errors are chance: a constant happens to lie near a level or not.
+    const CHANCE: f64 = 1e-5;
+    let codec = codec(dtype).unwrap();
+    let mut ratios = Vec::new();
+    for (_, x) in rows() {
+        let ours = squared_error(&x, &dequantize(codec, &quantize(codec, &x, importance)), importance);
+        let theirs = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, importance)), importance);
+        assert!(ours.is_finite());
+        let energy = squared_error(&x, &vec![0.0; x.len()], importance);
+        if theirs.is_finite() && ours.max(theirs) > CHANCE * energy {
+            ratios.push(ours / theirs);
         }
-        println!("{}: {} of ggml's error over {n} rows", dtype.name(), ours_sum / theirs_sum);
+    }
+    assert!(ratios.len() > 80);
+    (ratios.iter().fold(0.0, |m: f64, &r| m.max(r)), ratios.iter().sum::<f64>() / ratios.len() as f64)
+}
+
+#[test]
+fn k_quants_lose_no_more_than_ggml_on_any_row() {
+    for (dtype, mean) in [(DType::Q4K, 0.9), (DType::Q5K, 0.86), (DType::Q6K, 0.94)] {
+        let ratios = compare(dtype, None);
+        assert!(ratios.0 <= 1.0 + 1e-6 && ratios.1 <= mean, "{}: {ratios:?}", dtype.name());
     }
 }
 
@@ -193,18 +201,7 @@ fn with_importance_no_more_is_lost_than_by_ggml() {
     let mut noise = Noise(5);
     let importance: Vec<f32> = (0..COLS).map(|_| noise.gaussian().powi(2) as f32 + 1e-3).collect();
     for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q4K, DType::Q5K, DType::Q6K] {
-        let codec = codec(dtype).unwrap();
-        let (mut ours, mut theirs) = (0.0, 0.0);
-        for (name, x) in rows().into_iter().filter(|(name, _)| !name.starts_with("scaled")) {
-            let w = Some(&importance[..]);
-            let a = squared_error(&x, &dequantize(codec, &quantize(codec, &x, w)), w);
-            let b = squared_error(&x, &ggml_dequantize(dtype, &ggml_quantize(dtype, &x, w)), w);
-            if b > 0.0 && a > b {
-                println!("{} {name}: {}", dtype.name(), a / b);
-            }
-            ours += if b > 0.0 { a / b } else { 1.0 };
-            theirs += 1.0;
-        }
-        println!("{}: {} of ggml's error", dtype.name(), ours / theirs);
+        let ratios = compare(dtype, Some(&importance));
+        assert!(ratios.0 <= 1.02 && ratios.1 <= 1.0, "{}: {ratios:?}", dtype.name());
     }
 }

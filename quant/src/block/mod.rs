@@ -4,6 +4,7 @@
 //! viewed where it lies, at any alignment.
 mod affine;
 mod float;
+mod lanes;
 mod q4_0;
 mod q4_k;
 mod q5_0;
@@ -131,14 +132,9 @@ pub(crate) fn blocks<B: Block>(bytes: &[u8]) -> &[B] {
 
 fn quantize<B: Block>(src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
     let dst = <[B]>::mut_from_bytes(dst).expect("length checked by the caller");
-    match importance {
-        None => B::quantize_row(src, None, dst),
-        Some(importance) => {
-            let cols = importance.len().max(B::LEN);
-            for (x, row) in src.chunks_exact(cols).zip(dst.chunks_exact_mut(cols / B::LEN)) {
-                B::quantize_row(x, Some(importance), row);
-            }
-        }
+    let cols = importance.map_or(src.len(), <[f32]>::len).max(B::LEN);
+    for (x, row) in src.chunks_exact(cols).zip(dst.chunks_exact_mut(cols / B::LEN)) {
+        B::quantize_row(x, importance, row);
     }
 }
 
@@ -154,9 +150,6 @@ fn dequantize<B: Block>(src: &[u8], dst: &mut [f32]) {
 pub struct Half(U16);
 
 impl Half {
-    /// The smallest half of full precision, 2^-14.
-    const LEAST_NORMAL: f32 = 1.0 / 16384.0;
-
     /// Nearest half (ties to even); beyond the range the largest finite half, since an infinite scale would turn every
     /// value of the block into NaN or infinity.
     pub fn saturating(x: f32) -> Half {
@@ -166,13 +159,6 @@ impl Half {
     /// The number.
     pub fn get(self) -> f32 {
         f16::from_bits(self.0.get()).to_f32()
-    }
-
-    /// The next half further from zero, on the side of `sign`. The number must not be the largest one.
-    fn away_from_zero(self, sign: f32) -> Half {
-        let magnitude = (self.0.get() & 0x7fff) + 1;
-        let sign = if sign < 0.0 { 0x8000 } else { 0 };
-        Half((magnitude | sign).into())
     }
 
     /// The number's sixteen bits.

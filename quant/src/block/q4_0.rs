@@ -24,7 +24,8 @@ impl Block for BlockQ4_0 {
                 // The value of largest magnitude becomes -8, the end of the range that reaches further.
                 None => signed_max(x) / -8.0,
                 Some((importance, sigma2)) => {
-                    fit_symmetric(x, &importance_weights(x, &importance[32 * i..], sigma2), 8.0)
+                    let plain = importance[32 * i..].first_chunk().expect("a weight for each column");
+                    fit_symmetric(x, plain, &importance_weights(x, plain, sigma2), 8.0)
                 }
             };
             block.set(x, clamp_to_half(d));

@@ -26,7 +26,8 @@ impl Block for BlockQ5_0 {
                 // The value of largest magnitude becomes -16, the end of the range that reaches further.
                 None => signed_max(x) / -16.0,
                 Some((importance, sigma2)) => {
-                    fit_symmetric(x, &importance_weights(x, &importance[32 * i..], sigma2), 16.0)
+                    let plain = importance[32 * i..].first_chunk().expect("a weight for each column");
+                    fit_symmetric(x, plain, &importance_weights(x, plain, sigma2), 16.0)
                 }
             };
             let d = clamp_to_half(d);

@@ -1,7 +1,8 @@
 //! Q6_K: 256 values of 6 bits in sixteen sub-blocks, `x = d·scale·(q − 32)`.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::search::{Errors, fit_symmetric, nearest, quantize_symmetric};
+use super::lanes::nearest;
+use super::search::{Errors, fit_symmetric, quantize_symmetric};
 use super::{Block, Half, SUPER};
 
 /// 256 values, 210 bytes.
@@ -20,6 +21,8 @@ pub struct BlockQ6K {
     pub d: Half,
 }
 
+/// Further values for the scale of largest magnitude. More would gain little for their time.
+const UNITS: [f32; 2] = [-127.0, -125.0];
 /// Largest magnitude of a level: -32 … 31.
 const LEVELS: f32 = 32.0;
 
@@ -63,30 +66,30 @@ impl BlockQ6K {
     fn quantize(&mut self, x: &[f32; SUPER], importance: Option<&[f32]>) {
         let subs = x.as_chunks::<16>().0;
         // Without importance, big values count more: their errors hurt a dot product most.
-        let weights: [[f32; 16]; 16] = std::array::from_fn(|j| match importance {
-            Some(w) => std::array::from_fn(|l| w[16 * j + l]),
-            None => subs[j].map(|x| x * x),
-        });
-        let plain: [[f32; 16]; 16] = if importance.is_some() { weights } else { [[1.0; 16]; 16] };
-        let fits: [f32; 16] = std::array::from_fn(|j| fit_symmetric(&subs[j], &weights[j], LEVELS));
-        let with_unit = |d: Half| {
-            let mut scales = [0; 16];
-            let mut total = Errors::default();
-            for j in 0..16 {
-                let errors;
-                (scales[j], errors) = best_scale(&subs[j], &plain[j], &weights[j], d.get(), fits[j]);
-                total += errors;
+        let mut weights = [[0.0; 16]; 16];
+        weights.as_flattened_mut().copy_from_slice(importance.map_or(&x[..], |importance| &importance[..SUPER]));
+        let mut plain = weights;
+        if importance.is_none() {
+            plain = [[1.0; 16]; 16];
+            for w in weights.as_flattened_mut() {
+                *w *= *w;
             }
-            (d, scales, total)
-        };
+        }
+        let mut fits = [0.0; 16];
+        for j in 0..16 {
+            fits[j] = fit_symmetric(&subs[j], &plain[j], &weights[j], LEVELS);
+        }
         // The scale of largest magnitude becomes -128, the end of the range that reaches further.
-        let unit = super::signed_max(&fits) / -128.0;
-        let mut best = with_unit(Half::saturating(unit));
-        // Units of usual weights are so small that halves are coarse there: rounded down, -128 may not reach.
-        if best.0.get().abs() < unit.abs() && unit.abs() < Half::LEAST_NORMAL {
-            let up = with_unit(best.0.away_from_zero(unit));
-            if up.2.better_than(&best.2) {
-                best = up;
+        let max = super::signed_max(&fits);
+        let block = Candidates { subs, plain: &plain, weights: &weights, fits: &fits };
+        let mut best = block.with_unit(Half::saturating(max / -128.0), max / -128.0);
+        let start = best.2;
+        // Nearby units round the other scales in other ways, and reach -128 where the halves are too coarse to.
+        for largest in UNITS {
+            let d = Half::saturating(max / largest);
+            let other = block.with_unit(d, d.get());
+            if other.2.improves(&best.2, &start) {
+                best = other;
             }
         }
         (self.d, self.scales) = (best.0, best.1);
@@ -112,19 +115,44 @@ impl BlockQ6K {
     }
 }
 
-/// The scale, in units of `d`, near `fit` with the least error once the values are requantized with it.
-fn best_scale(x: &[f32; 16], plain: &[f32; 16], weights: &[f32; 16], d: f32, fit: f32) -> (i8, Errors) {
-    let centre = if d == 0.0 { 0.0 } else { nearest((fit / d).clamp(-128.0, 127.0)) };
-    let mut best = centre;
-    let mut least = Errors::of_symmetric(x, plain, weights, d * centre, LEVELS);
-    for step in [-2.0, -1.0, 1.0, 2.0] {
-        let scale = centre + step;
-        if (-128.0..=127.0).contains(&scale) {
-            let errors = Errors::of_symmetric(x, plain, weights, d * scale, LEVELS);
-            if errors.better_than(&least) {
-                (best, least) = (scale, errors);
+struct Candidates<'a> {
+    subs: &'a [[f32; 16]],
+    plain: &'a [[f32; 16]; 16],
+    weights: &'a [[f32; 16]; 16],
+    fits: &'a [f32; 16],
+}
+
+impl Candidates<'_> {
+    /// The best scales in the unit `d`, which was `unit` before it was rounded, and their errors.
+    fn with_unit(&self, d: Half, unit: f32) -> (Half, [i8; 16], Errors) {
+        let mut scales = [0; 16];
+        let mut total = Errors::default();
+        for j in 0..16 {
+            let errors;
+            (scales[j], errors) = self.best_scale(j, d.get(), unit);
+            total += errors;
+        }
+        (d, scales, total)
+    }
+
+    /// The scale near the fitted one with the least error once the values are requantized with it; never worse than
+    /// the one that the unrounded unit gives.
+    fn best_scale(&self, j: usize, d: f32, unit: f32) -> (i8, Errors) {
+        let errors_of =
+            |scale: f32| Errors::of_symmetric(&self.subs[j], &self.plain[j], &self.weights[j], d * scale, LEVELS);
+        let in_units = |unit: f32| if unit == 0.0 { 0.0 } else { nearest((self.fits[j] / unit).clamp(-128.0, 127.0)) };
+        let mut best = in_units(unit);
+        let start = errors_of(best);
+        let mut least = start;
+        for step in [0.0, -2.0, -1.0, 1.0, 2.0] {
+            let scale = in_units(d) + step;
+            if (-128.0..=127.0).contains(&scale) {
+                let errors = errors_of(scale);
+                if errors.improves(&least, &start) {
+                    (best, least) = (scale, errors);
+                }
             }
         }
+        (best as i8, least)
     }
-    (best as i8, least)
 }

@@ -38,7 +38,6 @@ impl Block for BlockQ8_0 {
 
 /// `f32::round` for |x| < 2^22, in operations that every instruction set has. The addend is the number below one half:
 /// with it 0.49999997 does not reach 1, and a sum that ends in exactly one half still rounds up to the next integer.
-#[inline]
 fn round_half_away(x: f32) -> i32 {
     const BELOW_HALF: f32 = 0.5f32.next_down();
     (x + BELOW_HALF.copysign(x)) as i32

@@ -1,57 +1,26 @@
 //! The searches for a block's scale: candidates around the obvious one, each refitted by least squares.
-//!
-//! Loops run over eight independent lanes, so that the compiler turns them into vector code without being allowed to
-//! reorder a sum.
-
-/// Adding and subtracting 1.5·2^23 leaves the nearest integer (ties to even), for |x| < 2^22.
-const ROUNDER: f32 = 12_582_912.0;
-
-#[inline(always)]
-pub(super) fn nearest(x: f32) -> f32 {
-    (x + ROUNDER) - ROUNDER
-}
-
-/// `x` within [low, high]; a NaN becomes `low`. Compiles to a maximum and a minimum.
-#[inline(always)]
-fn within(x: f32, low: f32, high: f32) -> f32 {
-    let x = if x > low { x } else { low };
-    if x < high { x } else { high }
-}
-
-/// Sum of `S` terms per element, in eight lanes that are added at the end.
-#[inline(always)]
-fn sums<const N: usize, const S: usize>(term: impl Fn(usize) -> [f32; S]) -> [f32; S] {
-    let mut lanes = [[0.0f32; 8]; S];
-    for i in (0..N).step_by(8) {
-        for l in 0..8 {
-            let t = term(i + l);
-            for s in 0..S {
-                lanes[s][l] += t[s];
-            }
-        }
-    }
-    lanes.map(|l| ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7])))
-}
+use super::lanes::{Lanes, sums};
+use super::{inverse, signed_max};
 
 /// (least, greatest).
-#[inline(always)]
 fn extent<const N: usize>(x: &[f32; N]) -> (f32, f32) {
-    let (mut low, mut high) = ([x[0]; 8], [x[0]; 8]);
-    for i in (0..N).step_by(8) {
-        for l in 0..8 {
-            let v = x[i + l];
-            low[l] = if v < low[l] { v } else { low[l] };
-            high[l] = if v > high[l] { v } else { high[l] };
-        }
+    let (mut low, mut high) = (x[0], x[0]);
+    for &v in x {
+        low = if v < low { v } else { low };
+        high = if v > high { v } else { high };
     }
-    (low.into_iter().fold(x[0], f32::min), high.into_iter().fold(x[0], f32::max))
+    (low, high)
 }
 
 /// The search weights under an importance matrix: `importance · √(sigma2 + x²)`, where sigma2 is the mean square of
 /// the surroundings.
 pub(super) fn importance_weights<const N: usize>(x: &[f32; N], importance: &[f32], sigma2: f32) -> [f32; N] {
     let importance = &importance[..N];
-    std::array::from_fn(|i| importance[i] * (sigma2 + x[i] * x[i]).sqrt())
+    let mut w = [0.0; N];
+    for i in 0..N {
+        w[i] = importance[i] * (sigma2 + x[i] * x[i]).sqrt();
+    }
+    w
 }
 
 /// The candidate ranges of [`fit_affine`]: `count` steps of `step` levels, starting `first` levels beside the full range.
@@ -80,94 +49,112 @@ pub(super) struct Affine {
 
 /// The scale and minimum with the least weighted squared error among the candidates.
 pub(super) fn fit_affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, steps: Steps) -> Affine {
-    let (min, max) = extent(x);
-    let min = min.min(0.0);
-    let range = max - min;
-    // An overflowing range can't be searched; a finite one can, and so can no NaN.
-    if !(range > 0.0 && range.is_finite()) {
-        return if min.is_finite() { Affine { scale: 0.0, min: -min } } else { Affine { scale: 0.0, min: 0.0 } };
+    let (low, max) = extent(x);
+    let low = low.min(0.0);
+    // An overflowing range can't be searched, nor can NaN.
+    if !(max - low).is_finite() || max <= low {
+        return Affine { scale: 0.0, min: if low.is_finite() { -low } else { 0.0 } };
     }
-    let [sum_w, sum_x] = sums::<N, 2>(|i| [w[i], w[i] * x[i]]);
-    let levels_of = |per_unit: f32| -> [f32; N] {
-        let mut q = [0.0; N];
-        for i in 0..N {
-            q[i] = nearest(within(per_unit * (x[i] - min), 0.0, levels));
-        }
-        q
+    let [sum_w, sum_x, sum_x2] = sums::<N, 3>(|i| {
+        let (x, w) = (Lanes::load(x, i), Lanes::load(w, i));
+        [w, w * x, w * x * x]
+    });
+    // Levels of a candidate: `per_unit·(x − offset)`.
+    let q_of = |i: usize, per_unit: f32, offset: f32| {
+        ((Lanes::load(x, i) - Lanes::all(offset)) * Lanes::all(per_unit)).nearest_within(0.0, levels)
     };
-    let error_of = |q: &[f32; N], scale: f32, offset: f32| -> f32 {
+    let error_of = |per_unit: f32, from: f32, scale: f32, offset: f32| {
         let [error] = sums::<N, 1>(|i| {
-            let diff = scale * q[i] + offset - x[i];
-            [w[i] * (diff * diff)]
+            let diff = Lanes::all(scale) * q_of(i, per_unit, from) + Lanes::all(offset) - Lanes::load(x, i);
+            [Lanes::load(w, i) * (diff * diff)]
         });
         error
     };
-    let mut best = Affine { scale: range / levels, min: -min };
-    let mut least = error_of(&levels_of(levels / range), best.scale, min);
+    let mut scale = (max - low) / levels;
+    let mut offset = low;
+    let mut least = error_of(levels / (max - low), low, scale, low);
     for step in 0..steps.count {
-        let q = levels_of((steps.first + steps.step * step as f32 + levels) / range);
+        // A better offset found on the way is where the next candidates start from.
+        let per_unit = (steps.first + steps.step * step as f32 + levels) / (max - offset);
         let [sum_q, sum_q2, sum_xq] = sums::<N, 3>(|i| {
-            let wq = w[i] * q[i];
-            [wq, wq * q[i], wq * x[i]]
+            let q = q_of(i, per_unit, offset);
+            let wq = Lanes::load(w, i) * q;
+            [wq, wq * q, wq * Lanes::load(x, i)]
         });
         let determinant = sum_w * sum_q2 - sum_q * sum_q;
         // Of equal levels no line can be fitted (nor of NaN).
         if determinant <= 0.0 || determinant.is_nan() {
             continue;
         }
-        let mut scale = (sum_w * sum_xq - sum_x * sum_q) / determinant;
-        let mut offset = (sum_q2 * sum_x - sum_q * sum_xq) / determinant;
-        if offset > 0.0 {
-            offset = 0.0;
-            scale = sum_xq / sum_q2;
+        let mut fit = (sum_w * sum_xq - sum_x * sum_q) / determinant;
+        let mut at = (sum_q2 * sum_x - sum_q * sum_xq) / determinant;
+        if at > 0.0 {
+            (fit, at) = (sum_xq / sum_q2, 0.0);
         }
-        let error = error_of(&q, scale, offset);
+        // The error by the sums alone is exact to a few units of rounding of Σ w·x²: what it rules out need not be summed.
+        let explained = 2.0 * (fit * sum_xq + at * sum_x) - fit * (fit * sum_q2 + 2.0 * at * sum_q) - at * at * sum_w;
+        if sum_x2 - explained > least + 1e-5 * sum_x2 {
+            continue;
+        }
+        let error = error_of(per_unit, offset, fit, at);
         if error < least {
-            least = error;
-            best = Affine { scale, min: -offset };
+            (scale, offset, least) = (fit, at, error);
+        }
+    }
+    Affine { scale, min: -offset }
+}
+
+/// The scale of least error for `x ≈ scale·q`, q in −levels … levels − 1, among the candidates.
+pub(super) fn fit_symmetric<const N: usize>(x: &[f32; N], plain: &[f32; N], w: &[f32; N], levels: f32) -> f32 {
+    let max = signed_max(x);
+    if max.abs() < 1e-30 || !max.is_finite() {
+        return 0.0;
+    }
+    let mut best = max / -levels;
+    let mut least = Errors::of_symmetric(x, plain, w, best, levels);
+    for step in -9..=9 {
+        let per_unit = Lanes::all(-(levels + 0.1 * step as f32) / max);
+        let [sum_xq, sum_q2] = sums::<N, 2>(|i| {
+            let x = Lanes::load(x, i);
+            let q = (x * per_unit).nearest_within(-levels, levels - 1.0);
+            let wq = Lanes::load(w, i) * q;
+            [wq * x, wq * q]
+        });
+        if sum_q2 > 0.0 {
+            let scale = sum_xq / sum_q2;
+            let errors = Errors::of_symmetric(x, plain, w, scale, levels);
+            if errors.better_than(&least) {
+                (best, least) = (scale, errors);
+            }
         }
     }
     best
 }
 
-/// The scale with the least weighted squared error for `x ≈ scale·q`, q in −levels … levels − 1.
-pub(super) fn fit_symmetric<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32) -> f32 {
-    let max = super::signed_max(x);
-    if !(max.abs() >= 1e-30 && max.is_finite()) {
-        return 0.0;
-    }
-    // (Σ w·x·q, Σ w·q²) for levels of the given density.
-    let products = |per_unit: f32| {
-        let [sum_xq, sum_q2] = sums::<N, 2>(|i| {
-            let q = nearest(within(per_unit * x[i], -levels, levels - 1.0));
-            let wq = w[i] * q;
-            [wq * x[i], wq * q]
-        });
-        (sum_xq, sum_q2)
-    };
-    let mut scale = max / -levels;
-    // Least squares leaves an error of Σ w·x² − (Σ w·x·q)² / Σ w·q²: the largest last term wins.
-    let mut gain = 0.0;
-    for step in [0, -9, -8, -7, -6, -5, -4, -3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9] {
-        let (sum_xq, sum_q2) = products(-(levels + 0.1 * step as f32) / max);
-        if sum_q2 > 0.0 && sum_xq * sum_xq > gain * sum_q2 {
-            scale = sum_xq / sum_q2;
-            gain = scale * sum_xq;
-        }
-    }
-    if scale.is_finite() { scale } else { 0.0 }
-}
-
 /// The nearest levels to `x / step`, within −levels … levels − 1.
 pub(super) fn quantize_symmetric<const N: usize>(x: &[f32; N], step: f32, levels: f32) -> [i8; N] {
-    let per_unit = super::inverse(step);
-    x.map(|x| nearest(within(x * per_unit, -levels, levels - 1.0)) as i8)
+    let per_unit = Lanes::all(inverse(step));
+    let mut q = [0; N];
+    for (i, q) in q.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let levels = (Lanes::load(x, i) * per_unit).nearest_within(-levels, levels - 1.0).get();
+        for l in 0..8 {
+            q[l] = levels[l] as i8;
+        }
+    }
+    q
 }
 
 /// The nearest levels to `(x + min) / step`, within 0 … levels.
 pub(super) fn quantize_affine<const N: usize>(x: &[f32; N], step: f32, min: f32, levels: f32) -> [u8; N] {
-    let per_unit = super::inverse(step);
-    x.map(|x| nearest(within((x + min) * per_unit, 0.0, levels)) as u8)
+    let per_unit = Lanes::all(inverse(step));
+    let mut q = [0; N];
+    for (i, q) in q.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        let levels = ((Lanes::load(x, i) + Lanes::all(min)) * per_unit).nearest_within(0.0, levels).get();
+        for l in 0..8 {
+            q[l] = levels[l] as u8;
+        }
+    }
+    q
 }
 
 /// Squared errors of a candidate: plain, and with the weights of the search.
@@ -185,11 +172,14 @@ impl std::ops::AddAssign for Errors {
 }
 
 impl Errors {
-    /// No worse in either sense, and better in one. So a refinement never trades one for the other.
+    /// Less in one sense by a larger share than it is more in the other.
     pub(super) fn better_than(&self, other: &Errors) -> bool {
-        self.plain <= other.plain
-            && self.weighted <= other.weighted
-            && (self.plain < other.plain || self.weighted < other.weighted)
+        self.plain * other.weighted + self.weighted * other.plain < 2.0 * other.plain * other.weighted
+    }
+
+    /// Better, and in the plain sense no worse than a starting point.
+    pub(super) fn improves(&self, other: &Errors, start: &Errors) -> bool {
+        self.plain <= start.plain && self.better_than(other)
     }
 
     /// Errors of `x` quantized in steps of `step`.
@@ -201,10 +191,12 @@ impl Errors {
         step: f32,
         levels: f32,
     ) -> Errors {
-        let per_unit = super::inverse(step);
+        let per_unit = Lanes::all(inverse(step));
         let [plain, weighted] = sums::<N, 2>(|i| {
-            let diff = step * nearest(within(x[i] * per_unit, -levels, levels - 1.0)) - x[i];
-            [plain[i] * (diff * diff), weights[i] * (diff * diff)]
+            let x = Lanes::load(x, i);
+            let diff = Lanes::all(step) * (x * per_unit).nearest_within(-levels, levels - 1.0) - x;
+            let square = diff * diff;
+            [Lanes::load(plain, i) * square, Lanes::load(weights, i) * square]
         });
         Errors { plain, weighted }
     }
@@ -219,10 +211,13 @@ impl Errors {
         min: f32,
         levels: f32,
     ) -> Errors {
-        let per_unit = super::inverse(step);
+        let per_unit = Lanes::all(inverse(step));
         let [plain, weighted] = sums::<N, 2>(|i| {
-            let diff = step * nearest(within((x[i] + min) * per_unit, 0.0, levels)) - min - x[i];
-            [plain[i] * (diff * diff), weights[i] * (diff * diff)]
+            let x = Lanes::load(x, i);
+            let q = ((x + Lanes::all(min)) * per_unit).nearest_within(0.0, levels);
+            let diff = Lanes::all(step) * q - Lanes::all(min) - x;
+            let square = diff * diff;
+            [Lanes::load(plain, i) * square, Lanes::load(weights, i) * square]
         });
         Errors { plain, weighted }
     }

@@ -70,17 +70,6 @@ impl Level {
             Level::Avx2(_) => "avx2",
         }
     }
-
-    /// Runs `f`, compiled for this level's instructions as far as `f` is inlined. Its results are the same bits: the
-    /// compiler does not reorder or fuse float operations by itself.
-    #[inline]
-    pub fn widen<R>(self, f: impl FnOnce() -> R) -> R {
-        match self {
-            Level::Scalar => f(),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2(token) => token.widen(f),
-        }
-    }
 }
 
 impl fmt::Display for Level {

@@ -5,6 +5,8 @@
 //! ones, unfused, in the order of the blocks. For float weights and the vector operations one level gives the same
 //! bits whatever the number of tokens, rows or positions in a call; between levels their rounding differs.
 mod level;
+#[cfg(not(target_arch = "x86_64"))]
+mod portable;
 mod scalar;
 mod scalar_vec;
 #[cfg(test)]
@@ -16,7 +18,11 @@ mod x86;
 use std::sync::LazyLock;
 
 pub use level::{Level, LevelError};
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use portable::F32x4;
 pub use vec_ops::{VecOps, vec_ops};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::sse2::F32x4;
 
 use crate::act::{ActKind, ActView};
 use crate::dtype::DType;

@@ -5,6 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use super::Level;
 use super::scalar::{add_lanes, dot};
 use super::vec_ops::{Table, VecOps};
+use crate::act::scale_of_largest;
 
 /// The operations of this level.
 pub(super) static OPS: VecOps = VecOps::new(
@@ -20,6 +21,8 @@ pub(super) static OPS: VecOps = VecOps::new(
         exp_sum,
         silu_mul,
         f32_to_f16,
+        quantize_32: quantize::<32, 32>,
+        quantize_256: quantize::<256, 16>,
         dots_f32,
         dots_f16,
         weighted_rows_f32,
@@ -85,6 +88,23 @@ fn silu_mul(gate: &mut [f32], up: &[f32]) {
 
 fn f32_to_f16(src: &[f32], dst: &mut [f16]) {
     dst.convert_from_f32_slice(src);
+}
+
+/// `N` values share a scale and `S` a sum.
+fn quantize<const N: usize, const S: usize>(x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+    let blocks = x.as_chunks::<N>().0.iter().zip(q.as_chunks_mut::<N>().0);
+    for (((x, q), scale), sums) in blocks.zip(scales).zip(sums.chunks_exact_mut(N / S)) {
+        // Magnitudes compare as their bits do, and every NaN lies above infinity.
+        let largest = x.iter().map(|x| x.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+        let per_unit;
+        (*scale, per_unit) = scale_of_largest(f32::from_bits(largest));
+        for (q, x) in q.iter_mut().zip(x) {
+            *q = if per_unit == 0.0 { 0 } else { (x * per_unit).round_ties_even() as i8 };
+        }
+        for (sum, q) in sums.iter_mut().zip(q.as_chunks::<S>().0) {
+            *sum = q.iter().map(|&q| i16::from(q)).sum();
+        }
+    }
 }
 
 fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {

@@ -26,11 +26,16 @@ pub(super) struct Table {
     pub(super) exp_sum: unsafe fn(&mut [f32], f32) -> f32,
     pub(super) silu_mul: unsafe fn(&mut [f32], &[f32]),
     pub(super) f32_to_f16: unsafe fn(&[f32], &mut [f16]),
+    pub(super) quantize_32: Quantize,
+    pub(super) quantize_256: Quantize,
     pub(super) dots_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
     pub(super) dots_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
 }
+
+/// Out of values: levels, scales and sums.
+type Quantize = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i16]);
 
 /// The vector operations of a level.
 pub fn vec_ops(level: Level) -> &'static VecOps {
@@ -121,6 +126,18 @@ impl VecOps {
     pub fn f32_to_f16(&self, src: &[f32], dst: &mut [f16]) {
         assert_eq!(src.len(), dst.len());
         call!(self.f32_to_f16(src, dst));
+    }
+
+    /// Activations of the form `ActKind::Q8x32`; the same bits at each level.
+    pub(crate) fn quantize_32(&self, x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+        assert!(x.len() == q.len() && x.len() == 32 * scales.len() && x.len() == 32 * sums.len());
+        call!(self.quantize_32(x, q, scales, sums));
+    }
+
+    /// Activations of the form `ActKind::Q8x256`; the same bits at each level.
+    pub(crate) fn quantize_256(&self, x: &[f32], q: &mut [i8], scales: &mut [f32], sums: &mut [i16]) {
+        assert!(x.len() == q.len() && x.len() == 256 * scales.len() && x.len() == 16 * sums.len());
+        call!(self.quantize_256(x, q, scales, sums));
     }
 
     /// `out[j * n + i]` = K row i · query j. `k`: n rows that start `stride` elements apart; `q`: `[queries, dim]`;

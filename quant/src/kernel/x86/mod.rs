@@ -1,5 +1,6 @@
 //! x86-64. Each level has a token that only its detection makes.
 pub(super) mod avx2;
+pub(super) mod sse2;
 
 /// Proof that this CPU has AVX2, FMA and F16C, and its system keeps their registers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -11,16 +12,5 @@ impl Avx2 {
         let has =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         has.then_some(Avx2(()))
-    }
-
-    /// Runs `f` compiled for these instructions.
-    #[inline]
-    pub(super) fn widen<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn run<R>(f: impl FnOnce() -> R) -> R {
-            f()
-        }
-        // SAFETY: `self` proves that the CPU has the features.
-        unsafe { run(f) }
     }
 }

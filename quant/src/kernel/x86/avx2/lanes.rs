@@ -65,6 +65,14 @@ pub(super) fn store_i16(x: &mut [[i16; 2]; 8], v: __m256i) {
     unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
 }
 
+/// Writes 32 int8.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_i8(x: &mut [i8; 32], v: __m256i) {
+    // SAFETY: 32 writable bytes; the store takes any alignment.
+    unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
+}
+
 /// Four scales as floats.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]

@@ -16,6 +16,7 @@ mod panel;
 mod panel_q8_0;
 mod panel_small;
 mod panel_super;
+mod quantize;
 mod vec;
 
 use super::Avx2;

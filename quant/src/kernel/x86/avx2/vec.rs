@@ -6,6 +6,7 @@ use half::f16;
 use super::attention::{dots_f16, dots_f32, weighted_rows_f16, weighted_rows_f32};
 use super::float::{load_f16, tile};
 use super::lanes::*;
+use super::quantize::{quantize_32, quantize_256};
 use crate::kernel::Level;
 use crate::kernel::vec_ops::{Table, VecOps};
 use crate::kernel::x86::Avx2;
@@ -24,6 +25,8 @@ pub(super) static OPS: VecOps = VecOps::new(
         exp_sum,
         silu_mul,
         f32_to_f16,
+        quantize_32,
+        quantize_256,
         dots_f32,
         dots_f16,
         weighted_rows_f32,
