@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use qwren::kv::KvType;
 use qwren::machine;
 use qwren::model::Model;
-use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, Options, Threads, WORK_BYTES};
+use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Threads, WORK_BYTES};
 
 use crate::exit::{Exit, Failure};
 use crate::units::bytes;
@@ -96,7 +96,7 @@ fn threads(text: &str) -> Result<usize, String> {
 }
 
 fn batch(text: &str) -> Result<usize, String> {
-    bounded(text, 1, 65_536)
+    bounded(text, 1, MAX_BATCH)
 }
 
 fn bounded(text: &str, least: usize, most: usize) -> Result<usize, String> {
