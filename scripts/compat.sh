@@ -118,7 +118,8 @@ skip() { printf 'SKIP\t%s\t%s\n' "$1" "$2" | tee -a "$out/table.tsv" >&2; }
 
 print_table() {
   echo
-  column -t -s $'\t' "$out/table.tsv"
+  # Not column(1): a bare Debian lacks it.
+  awk -F '\t' '{ printf "%-4s  %-46s  %s\n", $1, $2, $3 }' "$out/table.tsv"
   echo
   echo "$(grep -c ^PASS "$out/table.tsv" || true) passed, $(grep -c ^FAIL "$out/table.tsv" || true) failed"
 }
@@ -237,16 +238,21 @@ quantize() { # IN OUT TYPE
   echo "$(($(stat -c %s "$2") / 1000000)) MB"
 }
 
+# A failure shows in the comparison that misses the file.
+convert_once() { # CHECKPOINT FILE TYPE
+  [[ -f $2 ]] || convert "$1" -o "$2" --type "$3" --quiet >/dev/null || true
+}
+
 # Per tensor, our type is llama-quantize's.
 group_recipes() { # NAME CHECKPOINT TYPE…
   local name=$1 dir=$2 type ours peers
   shift 2
   mkdir -p "$out/gguf/$name"
-  [[ -f $out/gguf/$name/bf16.gguf ]] || convert "$dir" -o "$out/gguf/$name/bf16.gguf" --type bf16 --force --quiet
+  convert_once "$dir" "$out/gguf/$name/bf16.gguf" bf16
   for type; do
     ours=$out/gguf/$name/$type.gguf
     peers=$out/gguf/$name/peer-$type.gguf
-    [[ -f $ours ]] || convert "$dir" -o "$ours" --type "$type" --force --quiet || true
+    convert_once "$dir" "$ours" "$type"
     [[ -f $peers ]] || quantize "$out/gguf/$name/bf16.gguf" "$peers" "$type" >/dev/null 2>&1 || true
     check "$name $type: llama-quantize's types" checks types "$ours" "$peers"
     case $type in

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-cargo build --release --locked
+cargo build --release --locked -p qwren -p qwren-convert
 bin=${CARGO_TARGET_DIR:-target}/release
 model=${CARGO_TARGET_DIR:-target}/demo.gguf
 

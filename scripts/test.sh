@@ -27,7 +27,7 @@ step "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
 step "release build: the programs that the tests drive"
-cargo build --release --workspace --bins --locked
+cargo build --release --locked -p qwren -p qwren-convert
 
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
