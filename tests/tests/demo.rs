@@ -62,7 +62,9 @@ fn questions(model: &Path, thinking: bool) -> Vec<Question> {
 
 /// Greedy completion of a rendered prompt: its text and why it ended.
 fn complete(model: &Path, prompt: &str, most: &str) -> (String, String) {
-    let out = qwren(&["complete", "--json", "--quiet", "--temp", "0", "-t", "1", "-n", most], model, prompt);
+    // By -p: of stdin the last newline is dropped, and a rendered prompt ends in one.
+    let args = ["complete", "--json", "--quiet", "--temp", "0", "-t", "1", "-n", most, "-p", prompt];
+    let out = qwren(&args, model, "");
     let out: Value = serde_json::from_str(&out).expect("one JSON object");
     (out["text"].as_str().expect("text").to_owned(), out["reason"].as_str().expect("a reason").to_owned())
 }
