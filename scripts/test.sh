@@ -31,8 +31,8 @@ cargo build --release --locked -p qwren -p qwren-convert
 
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
+  cargo test --workspace --doc --locked # nextest leaves these out
   cargo nextest run --workspace --locked --no-fail-fast
-  cargo test --workspace --doc --locked
 else
   cargo test --workspace --locked --no-fail-fast
 fi
