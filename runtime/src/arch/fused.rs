@@ -51,14 +51,7 @@ impl<'m> FusedEngine<'m> {
         // At most 11 nodes and views a layer.
         let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(layers.len() * 12 + 8)? };
         let x = e.b.input([self.model.hparams().hidden, n])?;
-        let mut outputs = Vec::new();
-        let mut last = x;
-        for (i, l) in layers.iter().enumerate() {
-            last = qwen3::layer(&mut e, i, l, last)?;
-            if every || i + 1 == layers.len() {
-                outputs.push(last);
-            }
-        }
+        let outputs = qwen3::layers(&mut e, layers, x, every)?;
         Ok(Sized { n, graph: e.b.finish(&outputs)?, x, outputs })
     }
 

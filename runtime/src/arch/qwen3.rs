@@ -44,7 +44,7 @@ pub trait Emit<'m> {
 }
 
 /// Layer `i`: from the residual stream `x` `[n, hidden]` to the next.
-pub fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, x: Tensor) -> Result<Tensor> {
+fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, x: Tensor) -> Result<Tensor> {
     let h = e.rms_norm(x, &l.attn_norm)?; //                       [n, hidden]
     let [q, k, v] = e.project([&l.q, &l.k, &l.v], h)?; //          [n, heads * head_dim], 2 × [n, kv_heads * head_dim]
     let q = e.norm_rope(q, &l.q_norm)?;
@@ -62,6 +62,19 @@ pub fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, x: Tensor) -> Re
             e.experts(ExpertWeights { router, gate, up, down }, h, x) // [n, hidden]
         }
     }
+}
+
+/// All layers from `x` `[n, hidden]` on: the residual stream after the last one, or after every one.
+pub fn layers<'m>(e: &mut impl Emit<'m>, layers: &'m [Layer], x: Tensor, every: bool) -> Result<Vec<Tensor>> {
+    let mut outputs = Vec::new();
+    let mut last = x;
+    for (i, l) in layers.iter().enumerate() {
+        last = layer(e, i, l, last)?;
+        if every || i + 1 == layers.len() {
+            outputs.push(last);
+        }
+    }
+    Ok(outputs)
 }
 
 /// The end of the network: the final norm of `x` `[n, hidden]` and the logits `[n, vocab]`.

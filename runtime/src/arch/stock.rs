@@ -79,14 +79,7 @@ impl<'m> StockEngine<'m> {
         let input = b.input([hp.hidden, n])?;
         let (pos, mask) = (b.input_i32(n)?, b.input([kv, n])?);
         let mut e = Stock { engine: self, b, n, start, pos, mask };
-        let mut outputs = Vec::new();
-        let mut last = input;
-        for (i, l) in layers.iter().enumerate() {
-            last = qwen3::layer(&mut e, i, l, last)?;
-            if every || i + 1 == layers.len() {
-                outputs.push(last);
-            }
-        }
+        let outputs = qwen3::layers(&mut e, layers, input, every)?;
         let mut graph = e.b.finish(&outputs)?;
         graph.input(input).copy_from_slice(x);
         graph.input_i32(pos).iter_mut().zip(start..).for_each(|(p, at)| *p = at as i32);
