@@ -156,9 +156,6 @@ struct Parts {
 impl Parts {
     fn read(file: &GgufFile) -> Result<Parts, ModelFault> {
         let header = file.header();
-        if let Some(n) = header.u32("split.count")?.filter(|&n| n > 1) {
-            return Err(ModelFault::Split(n));
-        }
         let hp = Hparams::read(header)?;
         // A bias or a table of frequencies would change the results: better no answer than a wrong one.
         let alien = |t: &&TensorInfo| t.name.ends_with(".bias") || t.name == "rope_freqs.weight";

@@ -5,6 +5,7 @@ pub mod generated;
 pub mod models;
 pub mod programs;
 pub mod safetensors;
+pub mod split;
 pub mod tiny;
 pub mod tokenizer;
 

@@ -247,6 +247,60 @@ pub enum GgufError {
         /// The tensor that starts inside it.
         second: Quoted,
     },
+    /// A part of a split model that doesn't say which one.
+    #[error("is one of {count} parts of a split model, but lacks the key {key}; split or download the model again")]
+    PartKey {
+        /// Parts that there should be.
+        count: usize,
+        /// The key.
+        key: &'static str,
+    },
+    /// A part whose name doesn't say which one it is, so that the others can't be found.
+    #[error("is part {no} of {count} of a split model, but its name does not end in {ending}; give it its name back")]
+    PartName {
+        /// Which part it is, from 1.
+        no: usize,
+        /// Parts that there should be.
+        count: usize,
+        /// How its name should end.
+        ending: String,
+    },
+    /// A part that isn't there.
+    #[error("is missing{}: the model is split into {count} files, and all of them are needed", others(*.more))]
+    PartMissing {
+        /// Parts that there should be.
+        count: usize,
+        /// Missing parts beside this one.
+        more: usize,
+    },
+    /// A part that belongs elsewhere.
+    #[error("is a part of another model or split: it says {key} = {found}, and the part beside it {expected}")]
+    PartAlien {
+        /// The key that shows it.
+        key: Quoted,
+        /// What it says.
+        found: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// A tensor that is in two parts.
+    #[error("has the tensor {name}, which another part has too: the parts are of different models or splits")]
+    PartsShare {
+        /// The tensor.
+        name: Quoted,
+    },
+    /// Parts that together hold fewer or more tensors than they say.
+    #[error("says that the parts hold {promised} tensors, but {found} are there; split or download the model again")]
+    PartsCount {
+        /// How many there should be.
+        promised: u64,
+        /// How many there are.
+        found: u64,
+    },
+}
+
+fn others(more: usize) -> String {
+    if more > 0 { format!(", and {more} more") } else { String::new() }
 }
 
 fn convert_hint(convert: bool) -> &'static str {

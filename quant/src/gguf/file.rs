@@ -1,31 +1,96 @@
-//! A GGUF file in memory: mapped, so that weights are read where they lie.
+//! A model in memory: one GGUF file, or all parts of a split one, mapped, so that weights are read where they lie.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use super::cursor::HEADER_CAP;
 use super::error::GgufError;
 use super::header::{Header, TensorInfo};
+use super::split::{self, Place};
 
-/// A mapped file with a checked header.
+/// A mapped model with a checked header.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    map: Mmap,
+    /// At least one.
+    parts: Vec<GgufPart>,
     header: Header,
 }
 
+/// One of the files of a model; the only one, mostly.
+#[derive(Debug)]
+pub struct GgufPart {
+    path: PathBuf,
+    map: Mmap,
+    data_offset: u64,
+}
+
 impl GgufFile {
-    /// Maps the file at `path` and checks its header.
+    /// Maps the file at `path` and checks its header. If it is a part of a split model, whichever, all parts are mapped: they
+    /// lie beside it and are named `NAME-00001-of-00003.gguf`. The header then has the first part's keys and all tensors.
     ///
     /// # Errors
-    /// The file can't be opened, or is not a sound GGUF file. Every error is a [`GgufError::InFile`] that names `path`.
+    /// A file can't be opened, or is not a sound GGUF file, or a part is missing or of another model. Every error is a
+    /// [`GgufError::InFile`] that names the file.
     pub fn open(path: &Path) -> Result<GgufFile, GgufError> {
-        GgufFile::open_unnamed(path).map_err(|e| e.in_file(path))
+        let (part, header) = GgufPart::open(path)?;
+        let place = Place::of(&header).map_err(|e| e.in_file(path))?;
+        let (parts, header) = match place {
+            None => (vec![part], header),
+            Some(place) => open_all(path, place, (part, header))?,
+        };
+        Ok(GgufFile { path: path.to_owned(), parts, header })
     }
 
-    fn open_unnamed(path: &Path) -> Result<GgufFile, GgufError> {
+    /// Metadata and tensor table.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files in order: one, or all parts of a split model.
+    pub fn parts(&self) -> &[GgufPart] {
+        &self.parts
+    }
+
+    /// Bytes in all files.
+    pub fn file_len(&self) -> u64 {
+        self.parts.iter().map(|part| part.map.len() as u64).sum()
+    }
+
+    /// The bytes of tensor `t` of this model.
+    ///
+    /// # Panics
+    /// `t` is of another model, and lies outside this one.
+    pub fn data(&self, t: &TensorInfo) -> &[u8] {
+        let part = &self.parts[t.part];
+        let start = (part.data_offset + t.offset) as usize;
+        &part.map[start..start + t.bytes as usize]
+    }
+}
+
+impl GgufPart {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    fn open(path: &Path) -> Result<(GgufPart, Header), GgufError> {
+        GgufPart::open_unnamed(path).map_err(|e| e.in_file(path))
+    }
+
+    fn open_unnamed(path: &Path) -> Result<(GgufPart, Header), GgufError> {
         // Asked before opening: opening a pipe would wait for a writer.
         let kind = fs::metadata(path)?.file_type();
         if kind.is_dir() {
@@ -44,35 +109,33 @@ impl GgufFile {
         // and spans were copied out of the map before they were checked.
         let map = unsafe { Mmap::map(&file)? };
         let header = Header::parse(&map, map.len() as u64)?;
-        Ok(GgufFile { path: path.to_owned(), map, header })
+        Ok((GgufPart { path: path.to_owned(), map, data_offset: header.data_offset }, header))
     }
+}
 
-    /// Metadata and tensor table.
-    pub fn header(&self) -> &Header {
-        &self.header
+/// All parts of the model of which `given` is one, and their common header.
+fn open_all(path: &Path, place: Place, given: (GgufPart, Header)) -> Result<(Vec<GgufPart>, Header), GgufError> {
+    let paths = place.siblings(path).map_err(|e| e.in_file(path))?;
+    let mut missing = paths.iter().filter(|path| !path.exists());
+    if let Some(first) = missing.next() {
+        return Err(GgufError::PartMissing { count: place.count, more: missing.count() }.in_file(first));
     }
-
-    /// The path that was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
+    let mut given = Some(given);
+    let (mut parts, mut headers) = (Vec::new(), Vec::<Header>::new());
+    // Headers are held in memory: together they may take what one may.
+    let mut left = HEADER_CAP as u64;
+    for (no, path) in paths.iter().enumerate() {
+        let (part, header) = match given.take_if(|_| no == place.no) {
+            Some(given) => given,
+            None => GgufPart::open(path)?,
+        };
+        split::check(headers.first().unwrap_or(&header), place, &header, no).map_err(|e| e.in_file(path))?;
+        left = left.checked_sub(part.data_offset).ok_or_else(|| {
+            GgufError::HeaderTooLarge { what: format!("part {}", no + 1), cap: HEADER_CAP }.in_file(path)
+        })?;
+        parts.push(part);
+        headers.push(header);
     }
-
-    /// Bytes in the file.
-    pub fn file_len(&self) -> u64 {
-        self.map.len() as u64
-    }
-
-    /// The whole file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
-    }
-
-    /// The bytes of tensor `t` of this file.
-    ///
-    /// # Panics
-    /// `t` is of another file, and lies outside this one.
-    pub fn data(&self, t: &TensorInfo) -> &[u8] {
-        let start = (self.header.data_offset + t.offset) as usize;
-        &self.map[start..start + t.bytes as usize]
-    }
+    let header = split::join(place, headers).map_err(|e| e.in_file(path))?;
+    Ok((parts, header))
 }

@@ -14,20 +14,22 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// The type of its elements.
     pub dtype: DType,
-    /// First byte, from the start of the data.
+    /// First byte, from the start of its file's data.
     pub offset: u64,
     /// Bytes that it takes; follows from shape and type.
     pub bytes: u64,
+    /// The part of a split model that holds it; 0 in a model of one file.
+    pub part: usize,
 }
 
-/// Metadata and tensor table of a GGUF file, checked.
+/// Metadata and tensor table of a GGUF file or of all parts of a split one, checked.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// Version of the format: 2 or 3.
+    /// Version of the format: 2 or 3; the first part's.
     pub version: u32,
-    /// Tensors start at multiples of it; a power of two.
+    /// Tensors start at multiples of it; a power of two. The first part's.
     pub alignment: u64,
-    /// Where the tensors' data start in the file.
+    /// Where the tensors' data start in the (first) file.
     pub data_offset: u64,
     metadata: Vec<(String, Value)>,
     keys: NameIndex,
@@ -44,6 +46,19 @@ impl Header {
         (tensors, names): (Vec<TensorInfo>, NameIndex),
     ) -> Header {
         Header { version, alignment, data_offset, metadata, keys, tensors, names }
+    }
+
+    /// This header with the tables of the parts that follow its own file, whose keys are left out.
+    ///
+    /// # Errors
+    /// A tensor that two parts have.
+    pub(super) fn join(mut self, others: impl IntoIterator<Item = Header>) -> Result<Header, GgufError> {
+        for (i, other) in others.into_iter().enumerate() {
+            self.tensors.extend(other.tensors.into_iter().map(|t| TensorInfo { part: i + 1, ..t }));
+        }
+        self.names = NameIndex::new(&self.tensors, |t| &t.name)
+            .map_err(|i| GgufError::PartsShare { name: Quoted::new(&self.tensors[i].name) })?;
+        Ok(self)
     }
 
     /// Keys and values in the file's order.

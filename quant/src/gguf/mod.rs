@@ -1,7 +1,7 @@
 //! The GGUF container: metadata, a table of tensors, and their data in one file.
 //!
 //! - [`Header`] is what a file says about itself; [`Header::parse`] trusts nothing that it reads.
-//! - [`GgufFile`] maps a file and hands out the bytes of tensors.
+//! - [`GgufFile`] maps a file, or all parts of a split model, and hands out the bytes of tensors.
 //! - [`Plan`] → [`Layout`] → [`Writer`] make a file whose every offset is known before its first byte is written.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
@@ -15,11 +15,12 @@ mod index;
 mod known;
 mod read;
 mod spans;
+mod split;
 mod value;
 mod write;
 
 pub use error::{GgufError, Quoted};
-pub use file::GgufFile;
+pub use file::{GgufFile, GgufPart};
 pub use header::{Header, TensorInfo};
 pub use value::{Array, Value, ValueType};
 pub use write::{Layout, Plan, WriteError, Writer};

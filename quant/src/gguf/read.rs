@@ -221,5 +221,5 @@ fn read_tensor(cursor: &mut Cursor<'_>, name: &str) -> Result<TensorInfo, GgufEr
     let dtype = DType::from_ggml_id(cursor.u32(what)?).map_err(cannot_be)?;
     let bytes = dtype.tensor_bytes(&shape).map_err(cannot_be)?;
     let offset = cursor.u64(what)?;
-    Ok(TensorInfo { name: name.to_owned(), shape, dtype, offset, bytes })
+    Ok(TensorInfo { name: name.to_owned(), shape, dtype, offset, bytes, part: 0 })
 }

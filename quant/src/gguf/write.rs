@@ -110,7 +110,7 @@ impl Plan {
         // The last tensor is padded too: llama.cpp reads the data as a sum of padded sizes.
         let end = offset.checked_add(bytes).and_then(|end| end.checked_next_multiple_of(self.alignment.into()));
         self.end = end.filter(|&end| end <= i64::MAX as u64).ok_or(WriteError::TooLarge)?;
-        self.tensors.push(TensorInfo { name: name.to_owned(), shape: shape.to_vec(), dtype, offset, bytes });
+        self.tensors.push(TensorInfo { name: name.to_owned(), shape: shape.to_vec(), dtype, offset, bytes, part: 0 });
         Ok(())
     }
 

@@ -63,9 +63,6 @@ pub enum ModelFault {
         /// Its value.
         value: String,
     },
-    /// One part of a split model.
-    #[error("is one of {0} parts of a split model; merge them first (llama-gguf-split --merge)")]
-    Split(u32),
     /// A tensor is missing.
     #[error("lacks the tensor {0}; the file is incomplete, convert the model again")]
     MissingTensor(String),
@@ -98,7 +95,7 @@ impl ModelFault {
         use ModelFault::*;
         match self {
             Gguf(e) => e.unsupported(),
-            Architecture(_) | Unsupported { .. } | Split(_) | Type { .. } | ExtraTensor(_) => true,
+            Architecture(_) | Unsupported { .. } | Type { .. } | ExtraTensor(_) => true,
             NoArchitecture | MissingKey(_) | Value { .. } | MissingTensor(_) | Shape { .. } => false,
         }
     }

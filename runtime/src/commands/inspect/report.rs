@@ -21,8 +21,10 @@ pub struct Report<'f> {
     pub alignment: u64,
     /// Where the first tensor starts.
     pub data_offset: u64,
-    /// Bytes in the file.
+    /// Bytes in the file, or in all parts of a split model.
     pub file_bytes: u64,
+    /// The files: one, or all parts of a split model.
+    pub parts: Vec<&'f Path>,
     /// Keys and values in the file's order.
     #[serde(serialize_with = "in_order")]
     pub metadata: Vec<(&'f str, Cut<'f>)>,
@@ -56,6 +58,8 @@ pub struct Tensor<'f> {
     pub offset: u64,
     /// Bytes.
     pub bytes: u64,
+    /// Which of `parts` holds it.
+    pub part: usize,
 }
 
 /// All tensors of a type.
@@ -89,6 +93,7 @@ impl<'f> Report<'f> {
             alignment: header.alignment,
             data_offset: header.data_offset,
             file_bytes: file.file_len(),
+            parts: file.parts().iter().map(|part| part.path()).collect(),
             metadata: header.metadata().map(|(key, value)| (key, Cut(value))).collect(),
             tensors: header.tensors().iter().map(Tensor::new).collect(),
             types,
@@ -103,7 +108,7 @@ impl<'f> Report<'f> {
 
 impl<'f> Tensor<'f> {
     fn new(t: &'f TensorInfo) -> Tensor<'f> {
-        Tensor { name: &t.name, dtype: t.dtype.name(), shape: &t.shape, offset: t.offset, bytes: t.bytes }
+        Tensor { name: &t.name, dtype: t.dtype.name(), shape: &t.shape, offset: t.offset, bytes: t.bytes, part: t.part }
     }
 }
 

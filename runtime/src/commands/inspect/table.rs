@@ -16,9 +16,10 @@ pub fn render(report: &Report<'_>) -> String {
 }
 
 fn write(r: &Report<'_>, out: &mut String) -> fmt::Result {
+    let parts = if r.parts.len() > 1 { format!(" in {} files", r.parts.len()) } else { String::new() };
     writeln!(
         out,
-        "{}: GGUF version {}, {}, alignment {}, data at byte {}\n",
+        "{}: GGUF version {}, {}{parts}, alignment {}, data at byte {}\n",
         r.file.display(),
         r.version,
         bytes(r.file_bytes),

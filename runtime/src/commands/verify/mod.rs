@@ -9,7 +9,7 @@ use std::{io, io::Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qwren::terminal::shown;
-use qwren_quant::gguf::{GgufFile, Quoted};
+use qwren_quant::gguf::{GgufFile, GgufPart, Quoted};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -30,21 +30,13 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     say(&format!("structure  sound: {} keys, {} tensors", header.metadata().len(), header.tensors().len()))?;
     say(&format!("model      {}", model::check(&file)?))?;
 
-    match digest::beside(path)? {
-        None => say("sha256     not compared: there is no .sha256 file beside it")?,
-        Some(expected) => {
-            let bar = progress(console, "sha256", file.file_len());
-            let found = digest::of(file.bytes(), |n| bar.inc(n));
-            bar.finish_and_clear();
-            if found != expected {
-                let text = format!(
-                    "{}: has the SHA-256 {found}, but the file beside it says {expected}; download or convert it again",
-                    path.display()
-                );
-                return Err(Failure::usage(text).into());
-            }
-            say(&format!("sha256     {found}, as the file beside it says"))?;
-        }
+    for part in file.parts() {
+        let said = compare_digest(part, console)?;
+        let which = match file.parts().len() {
+            1 => String::new(),
+            _ => format!("{}: ", Quoted::new(&part.path().file_name().unwrap_or_default().to_string_lossy())),
+        };
+        say(&format!("sha256     {which}{said}"))?;
     }
 
     let bar = progress(console, "values", header.tensors().iter().map(|t| t.bytes).sum());
@@ -73,6 +65,25 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     }
     say(&format!("values     finite in {} tensors", survey.sound))?;
     Ok(Exit::Done)
+}
+
+/// Compares a file's SHA-256 with the one beside it, if there is one, and tells the outcome.
+fn compare_digest(file: &GgufPart, console: Console) -> anyhow::Result<String> {
+    let path = file.path();
+    let Some(expected) = digest::beside(path)? else {
+        return Ok("not compared: there is no .sha256 file beside it".into());
+    };
+    let bar = progress(console, "sha256", file.bytes().len() as u64);
+    let found = digest::of(file.bytes(), |n| bar.inc(n));
+    bar.finish_and_clear();
+    if found != expected {
+        let text = format!(
+            "{}: has the SHA-256 {found}, but the file beside it says {expected}; download or convert it again",
+            path.display()
+        );
+        return Err(Failure::usage(text).into());
+    }
+    Ok(format!("{found}, as the file beside it says"))
 }
 
 fn say(line: &str) -> io::Result<()> {
