@@ -126,11 +126,11 @@ fn squared_error(x: &[f32], y: &[f32], w: Option<&[f32]>) -> f64 {
 
 #[test]
 fn simple_formats_have_ggmls_bytes() {
-    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q5_0, DType::Q5_1] {
+    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1] {
         let codec = codec(dtype).unwrap();
         for (name, x) in rows() {
             // Where ggml's minimum overflows to infinity, ours is the largest half.
-            if dtype != DType::Q5_1 || x.iter().all(|x| *x > -65504.0) {
+            if !matches!(dtype, DType::Q4_1 | DType::Q5_1) || x.iter().all(|x| *x > -65504.0) {
                 assert!(quantize(codec, &x, None) == ggml_quantize(dtype, &x, None), "{}, {name}", dtype.name());
             }
         }
@@ -200,7 +200,7 @@ fn k_quants_lose_no_more_than_ggml_on_any_row() {
 fn with_importance_no_more_is_lost_than_by_ggml() {
     let mut noise = Noise(5);
     let importance: Vec<f32> = (0..COLS).map(|_| noise.gaussian().powi(2) as f32 + 1e-3).collect();
-    for dtype in [DType::Q4_0, DType::Q5_0, DType::Q5_1, DType::Q4K, DType::Q5K, DType::Q6K] {
+    for dtype in [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1, DType::Q4K, DType::Q5K, DType::Q6K] {
         let ratios = compare(dtype, Some(&importance));
         assert!(ratios.0 <= 1.02 && ratios.1 <= 1.0, "{}: {ratios:?}", dtype.name());
     }

@@ -14,12 +14,13 @@ use sha2::{Digest, Sha256};
 const COLS: u64 = 256;
 /// More than one piece of work, so that threads share it.
 const ROWS: u64 = 1500;
-const TYPES: [DType; 10] = [
+const TYPES: [DType; 11] = [
     DType::F32,
     DType::F16,
     DType::BF16,
     DType::Q8_0,
     DType::Q4_0,
+    DType::Q4_1,
     DType::Q5_0,
     DType::Q5_1,
     DType::Q4K,

@@ -6,6 +6,7 @@ mod affine;
 mod float;
 mod lanes;
 mod q4_0;
+mod q4_1;
 mod q4_k;
 mod q5_0;
 mod q5_1;
@@ -18,6 +19,7 @@ mod search;
 mod tests;
 
 pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4K;
 pub use q5_0::BlockQ5_0;
 pub use q5_1::BlockQ5_1;
@@ -53,12 +55,13 @@ pub fn codecs() -> &'static [Codec] {
     &CODECS
 }
 
-static CODECS: [Codec; 10] = [
+static CODECS: [Codec; 11] = [
     Codec { dtype: DType::F32, quantize: float::quantize_f32, dequantize: float::dequantize_f32 },
     Codec { dtype: DType::F16, quantize: float::quantize_f16, dequantize: float::dequantize_f16 },
     Codec { dtype: DType::BF16, quantize: float::quantize_bf16, dequantize: float::dequantize_bf16 },
     Codec::of::<BlockQ8_0>(DType::Q8_0),
     Codec::of::<BlockQ4_0>(DType::Q4_0),
+    Codec::of::<BlockQ4_1>(DType::Q4_1),
     Codec::of::<BlockQ5_0>(DType::Q5_0),
     Codec::of::<BlockQ5_1>(DType::Q5_1),
     Codec::of::<BlockQ4K>(DType::Q4K),
@@ -189,6 +192,16 @@ fn signed_max(x: &[f32]) -> f32 {
         }
     }
     max
+}
+
+/// (step, lowest) of levels 0 … `levels` that span the values.
+fn span(x: &[f32; 32], levels: f32) -> (f32, f32) {
+    let (mut min, mut max) = (f32::MAX, -f32::MAX);
+    for &v in x {
+        min = if v < min { v } else { min };
+        max = if v > max { v } else { max };
+    }
+    ((max - min) / levels, min)
 }
 
 /// Mean of the squares.

@@ -45,19 +45,21 @@ impl BlockQ4_0 {
         let id = inverse(d);
         self.d = Half::saturating(d);
         // Truncation after + 8.5 rounds to nearest, since nothing falls below -8.
-        let level = |x: f32| ((x * id + 8.5) as i8).clamp(0, 15) as u8;
-        for (i, q) in self.qs.iter_mut().enumerate() {
-            *q = level(x[i]) | level(x[i + 16]) << 4;
-        }
+        self.qs = pack_4_bits(&x.map(|x| ((x * id + 8.5) as i8).clamp(0, 15) as u8));
     }
 
     /// The 32 values as integers, -8 … 7.
     pub fn unpack(&self) -> [i8; 32] {
-        let mut q = [0; 32];
-        for (i, &byte) in self.qs.iter().enumerate() {
-            q[i] = (byte & 15) as i8 - 8;
-            q[i + 16] = (byte >> 4) as i8 - 8;
-        }
-        q
+        unpack_4_bits(&self.qs).map(|q| q as i8 - 8)
     }
+}
+
+/// 32 values below 16, the first half in the low halves of the bytes.
+pub(super) fn pack_4_bits(q: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|i| q[i] | q[i + 16] << 4)
+}
+
+/// The 32 values in order.
+pub(super) fn unpack_4_bits(bytes: &[u8; 16]) -> [u8; 32] {
+    std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
 }

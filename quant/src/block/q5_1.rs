@@ -3,7 +3,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::q5_0::{pack_5_bits, unpack_5_bits};
 use super::search::{Steps, fit_affine, importance_weights};
-use super::{Block, Half, clamp_to_half, inverse, mean_square};
+use super::{Block, Half, clamp_to_half, inverse, mean_square, span};
 
 /// 32 values, 24 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -26,7 +26,7 @@ impl Block for BlockQ5_1 {
         let sigma2 = importance.map(|_| mean_square(x));
         for (i, (x, block)) in x.as_chunks::<32>().0.iter().zip(row).enumerate() {
             let (d, m) = match importance.zip(sigma2) {
-                None => range(x),
+                None => span(x, 31.0),
                 Some((importance, sigma2)) => {
                     let weights = importance_weights(x, &importance[32 * i..], sigma2);
                     let fit = fit_affine(x, &weights, 31.0, Steps::FINE);
@@ -55,14 +55,4 @@ impl BlockQ5_1 {
     pub fn unpack(&self) -> [u8; 32] {
         unpack_5_bits(&self.qs, self.qh)
     }
-}
-
-/// (step, lowest) of 32 levels that span the values.
-fn range(x: &[f32; 32]) -> (f32, f32) {
-    let (mut min, mut max) = (f32::MAX, -f32::MAX);
-    for &v in x {
-        min = if v < min { v } else { min };
-        max = if v > max { v } else { max };
-    }
-    ((max - min) / 31.0, min)
 }

@@ -24,7 +24,7 @@ fn tolerance(codec: &Codec) -> f32 {
         "Q8_0" => 0.6 / 127.0,
         "Q6_K" => 1.2 / 32.0,
         "Q5_0" | "Q5_1" | "Q5_K" => 1.2 / 16.0,
-        "Q4_0" | "Q4_K" => 1.2 / 8.0,
+        "Q4_0" | "Q4_1" | "Q4_K" => 1.2 / 8.0,
         name => panic!("no tolerance for {name}"),
     }
 }
@@ -92,7 +92,7 @@ fn importance_moves_the_error_to_unimportant_columns() {
     let x = noise(1024, 1.0);
     let importance: Vec<f32> = (0..512).map(|i| if i % 4 == 0 { 100.0 } else { 0.01 }).collect();
     for codec in
-        codecs().iter().filter(|c| matches!(c.dtype.name(), "Q4_0" | "Q5_0" | "Q5_1" | "Q4_K" | "Q5_K" | "Q6_K"))
+        codecs().iter().filter(|c| matches!(c.dtype.name(), "Q4_0" | "Q4_1" | "Q5_0" | "Q5_1" | "Q4_K" | "Q5_K" | "Q6_K"))
     {
         let error = |importance: Option<&[f32]>| {
             let mut y = vec![0.0; x.len()];

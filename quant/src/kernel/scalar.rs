@@ -2,13 +2,13 @@
 use super::{Kernel, Level, Run};
 use crate::act::{ActKind, ActView};
 use crate::block::{
-    Block, BlockQ4_0, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, SUPER, blocks, codec,
+    Block, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, SUPER, blocks, codec,
     unpack_scales,
 };
 use crate::dtype::DType;
 
 /// The table of this level.
-pub(super) fn kernels() -> [Kernel; 10] {
+pub(super) fn kernels() -> [Kernel; 11] {
     let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, run };
     [
         kernel("scalar Q4_K", DType::Q4K, ActKind::Q8x256, mul_super::<BlockQ4K>),
@@ -16,6 +16,7 @@ pub(super) fn kernels() -> [Kernel; 10] {
         kernel("scalar Q6_K", DType::Q6K, ActKind::Q8x256, mul_super::<BlockQ6K>),
         kernel("scalar Q8_0", DType::Q8_0, ActKind::Q8x32, mul_small::<BlockQ8_0>),
         kernel("scalar Q4_0", DType::Q4_0, ActKind::Q8x32, mul_small::<BlockQ4_0>),
+        kernel("scalar Q4_1", DType::Q4_1, ActKind::Q8x32, mul_small::<BlockQ4_1>),
         kernel("scalar Q5_0", DType::Q5_0, ActKind::Q8x32, mul_small::<BlockQ5_0>),
         kernel("scalar Q5_1", DType::Q5_1, ActKind::Q8x32, mul_small::<BlockQ5_1>),
         kernel("scalar F16", DType::F16, ActKind::F32, |w, acts, out| mul_float(DType::F16, w, acts, out)),
@@ -111,6 +112,12 @@ impl SmallBlock for BlockQ8_0 {
 impl SmallBlock for BlockQ4_0 {
     fn ints(&self) -> SmallInts {
         SmallInts { d: self.d.get(), m: None, q: self.unpack() }
+    }
+}
+
+impl SmallBlock for BlockQ4_1 {
+    fn ints(&self) -> SmallInts {
+        SmallInts { d: self.d.get(), m: Some(self.m.get()), q: self.unpack().map(|q| q as i8) }
     }
 }
 

@@ -110,7 +110,7 @@ fn any_bytes_are_weights() {
 /// Where a block of the format has its half-precision numbers.
 fn halves(weight: DType) -> &'static [usize] {
     match weight {
-        DType::Q4K | DType::Q5K | DType::Q5_1 => &[0, 2],
+        DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1 => &[0, 2],
         DType::Q6K => &[208],
         _ => &[0],
     }

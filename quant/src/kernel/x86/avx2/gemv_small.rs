@@ -1,9 +1,9 @@
-//! Q8_0, Q4_0, Q5_0, Q5_1 times one token: four rows at a time, straight from the blocks.
+//! Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 times one token: four rows at a time, straight from the blocks.
 use std::arch::x86_64::*;
 
 use super::lanes::{self, *};
 use crate::act::ActView;
-use crate::block::{Block, BlockQ4_0, BlockQ5_0, BlockQ5_1, BlockQ8_0, blocks};
+use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, blocks};
 
 /// Rows whose sums are reduced together.
 const ROWS: usize = 4;
@@ -22,6 +22,12 @@ pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 pub(super) fn q4_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ4_0, a| _mm256_maddubs_epi16(levels_4_bits(&w.qs), a);
     gemv(w, acts, out, 8, products, |w| w.d.bits(), None::<fn(&BlockQ4_0) -> u16>);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    let products = |w: &BlockQ4_1, a| _mm256_maddubs_epi16(levels_4_bits(&w.qs), a);
+    gemv(w, acts, out, 0, products, |w| w.d.bits(), Some(|w: &BlockQ4_1| w.m.bits()));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

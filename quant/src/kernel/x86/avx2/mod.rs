@@ -29,7 +29,7 @@ use crate::kernel::{Kernel, Level, Run};
 const PANEL_TOKENS: usize = 2;
 
 /// The matrix products of this level.
-pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 10] {
+pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 11] {
     let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Avx2(token), run };
     [
         kernel("avx2 Q4_K", DType::Q4K, ActKind::Q8x256, mul_q4_k),
@@ -37,6 +37,7 @@ pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 10] {
         kernel("avx2 Q6_K", DType::Q6K, ActKind::Q8x256, mul_q6_k),
         kernel("avx2 Q8_0", DType::Q8_0, ActKind::Q8x32, mul_q8_0),
         kernel("avx2 Q4_0", DType::Q4_0, ActKind::Q8x32, mul_q4_0),
+        kernel("avx2 Q4_1", DType::Q4_1, ActKind::Q8x32, mul_q4_1),
         kernel("avx2 Q5_0", DType::Q5_0, ActKind::Q8x32, mul_q5_0),
         kernel("avx2 Q5_1", DType::Q5_1, ActKind::Q8x32, mul_q5_1),
         kernel("avx2 F16", DType::F16, ActKind::F32, float::mul_f16),
@@ -65,5 +66,6 @@ mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k);
 mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k);
 mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_q8_0::q8_0);
 mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0);
+mul_quantized!(mul_q4_1, gemv_small::q4_1, panel_small::q4_1);
 mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0);
 mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1);

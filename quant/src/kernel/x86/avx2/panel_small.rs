@@ -1,11 +1,11 @@
-//! Panels of Q4_0, Q5_0, Q5_1: up to eight blocks of 32 columns.
+//! Panels of Q4_0, Q4_1, Q5_0, Q5_1: up to eight blocks of 32 columns.
 use std::arch::x86_64::*;
 
 use super::gemv_small::{levels_4_bits, levels_5_bits};
 use super::lanes::*;
 use super::panel::{Columns, Pair, ROWS, TOKENS, empty_columns, multiply};
 use crate::act::ActView;
-use crate::block::{Block, BlockQ4_0, BlockQ5_0, BlockQ5_1, blocks};
+use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, blocks};
 
 /// Blocks along the columns.
 const BLOCKS: usize = 8;
@@ -37,6 +37,16 @@ pub(super) fn q4_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
         m: None::<fn(&BlockQ4_0) -> u16>,
     };
     gemm::<_, 8, 8, false>(w, acts, out, format);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    let format = Format {
+        levels: |w: &BlockQ4_1| levels_4_bits(&w.qs),
+        d: |w: &BlockQ4_1| w.d.bits(),
+        m: Some(|w: &BlockQ4_1| w.m.bits()),
+    };
+    gemm::<_, 8, 0, true>(w, acts, out, format);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
