@@ -1,4 +1,4 @@
-//! A GGUF file as a Qwen3 model: hyperparameters and weights, all checked against each other, so that what runs later can
+//! A GGUF file as a model: hyperparameters and weights, all checked against each other, so that what runs later can
 //! trust every shape. Weights stay where they lie in the mapped file.
 mod error;
 mod hparams;
@@ -50,6 +50,15 @@ pub enum Ffn {
     },
 }
 
+/// Norms on heads before RoPE.
+#[derive(Debug, Clone)]
+pub struct QkNorm {
+    /// `[head_dim]`, for each query head
+    pub q: Vec<f32>,
+    /// `[head_dim]`, for each key head
+    pub k: Vec<f32>,
+}
+
 /// The weights of one layer. Norms are small and held as f32.
 #[derive(Debug, Clone)]
 pub struct Layer {
@@ -61,10 +70,8 @@ pub struct Layer {
     pub k: Weight,
     /// `[kv_heads * head_dim, hidden]`
     pub v: Weight,
-    /// `[head_dim]`, for each query head
-    pub q_norm: Vec<f32>,
-    /// `[head_dim]`, for each key head
-    pub k_norm: Vec<f32>,
+    /// Norms on the heads of q and k, which Qwen3 has and Llama has not.
+    pub qk_norm: Option<QkNorm>,
     /// `[hidden, heads * head_dim]`
     pub o: Weight,
     /// `[hidden]`
@@ -87,7 +94,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Maps the file and checks that it holds a whole Qwen3 model in types that can run here.
+    /// Maps the file and checks that it holds a whole model of an architecture and in types that can run here.
     ///
     /// # Errors
     /// The file is no sound GGUF file, or no model that this program runs; the text names the file.
@@ -158,7 +165,10 @@ impl Parts {
         let header = file.header();
         let hp = Hparams::read(header)?;
         // A bias or a table of frequencies would change the results: better no answer than a wrong one.
-        let alien = |t: &&TensorInfo| t.name.ends_with(".bias") || t.name == "rope_freqs.weight";
+        let qk_norm = |name: &str| name.ends_with(".attn_q_norm.weight") || name.ends_with(".attn_k_norm.weight");
+        let alien = |t: &&TensorInfo| {
+            t.name.ends_with(".bias") || t.name == "rope_freqs.weight" || hp.arch == Arch::Llama && qk_norm(&t.name)
+        };
         if let Some(t) = header.tensors().iter().find(alien) {
             return Err(ModelFault::ExtraTensor(Quoted::new(&t.name)));
         }
@@ -184,8 +194,13 @@ impl Parts {
             q: matrix("attn_q", 1, q_rows, hidden)?,
             k: matrix("attn_k", 1, kv_rows, hidden)?,
             v: matrix("attn_v", 1, kv_rows, hidden)?,
-            q_norm: vector("attn_q_norm", hp.head_dim)?,
-            k_norm: vector("attn_k_norm", hp.head_dim)?,
+            qk_norm: match hp.arch {
+                Arch::Qwen3 | Arch::Qwen3Moe => {
+                    let (q, k) = (vector("attn_q_norm", hp.head_dim)?, vector("attn_k_norm", hp.head_dim)?);
+                    Some(QkNorm { q, k })
+                }
+                Arch::Llama => None,
+            },
             o: matrix("attn_output", 1, hidden, q_rows)?,
             ffn_norm: vector("ffn_norm", hidden)?,
             ffn: match &hp.moe {

@@ -1,5 +1,4 @@
 //! Rotary position embedding: angles computed in f64, so that they are right at any position, with linear and YaRN scaling.
-//! NeoX pairing: element `i` of a head turns with element `i + head_dim / 2`.
 use std::f64::consts::PI;
 
 /// How the model's positions are stretched beyond its training context.
@@ -29,11 +28,22 @@ pub enum Scaling {
     },
 }
 
+/// Which elements of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairing {
+    /// `i` with `i + head_dim / 2`, called NeoX in ggml: Qwen3.
+    Halves,
+    /// `2 i` with `2 i + 1`: Llama in GGUF files.
+    Neighbours,
+}
+
 /// The rotary embedding of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rope {
     /// The base of the frequencies.
     pub theta: f64,
+    /// Pairs.
+    pub pairing: Pairing,
     /// Stretching.
     pub scaling: Scaling,
 }
@@ -75,6 +85,7 @@ impl Rope {
 pub struct Angles {
     frequencies: Vec<f64>,
     magnitude: f64,
+    pairing: Pairing,
     /// `[n, head_dim / 2]` each.
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -84,7 +95,7 @@ impl Angles {
     /// For heads of `head_dim` elements.
     pub fn new(rope: &Rope, head_dim: usize) -> Angles {
         let (cos, sin) = (Vec::new(), Vec::new());
-        Angles { frequencies: rope.frequencies(head_dim), magnitude: rope.magnitude(), cos, sin }
+        Angles { frequencies: rope.frequencies(head_dim), magnitude: rope.magnitude(), pairing: rope.pairing, cos, sin }
     }
 
     /// Computes the rows for the positions `start..start + n`.
@@ -107,9 +118,19 @@ impl Angles {
     pub fn turn(&self, t: usize, x: &mut [f32]) {
         let half = self.frequencies.len();
         let (cos, sin) = (&self.cos[t * half..][..half], &self.sin[t * half..][..half]);
-        let (a, b) = x.split_at_mut(half);
-        for (((a, b), cos), sin) in a.iter_mut().zip(&mut b[..half]).zip(cos).zip(sin) {
-            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        let turn = |a: &mut f32, b: &mut f32, cos, sin| (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
+        match self.pairing {
+            Pairing::Halves => {
+                let (a, b) = x.split_at_mut(half);
+                for (((a, b), cos), sin) in a.iter_mut().zip(&mut b[..half]).zip(cos).zip(sin) {
+                    turn(a, b, cos, sin);
+                }
+            }
+            Pairing::Neighbours => {
+                for (([a, b], cos), sin) in x.as_chunks_mut().0[..half].iter_mut().zip(cos).zip(sin) {
+                    turn(a, b, cos, sin);
+                }
+            }
         }
     }
 }
@@ -120,7 +141,7 @@ mod tests {
 
     #[test]
     fn far_positions_are_exact() {
-        let mut angles = Angles::new(&Rope { theta: 1e6, scaling: Scaling::None }, 128);
+        let mut angles = Angles::new(&Rope { theta: 1e6, pairing: Pairing::Halves, scaling: Scaling::None }, 128);
         angles.set(40_000, 1);
         let mut x = vec![0f32; 128];
         x[1] = 1.0;
@@ -130,9 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_turn_as_halves_do() {
+        let angles = |pairing| {
+            let mut angles = Angles::new(&Rope { theta: 1e4, pairing, scaling: Scaling::None }, 8);
+            angles.set(5, 1);
+            angles
+        };
+        let mut halves = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let mut neighbours = [1.0, 5.0, 2.0, 6.0, 3.0, 7.0, 4.0, 8.0];
+        angles(Pairing::Halves).turn(0, &mut halves);
+        angles(Pairing::Neighbours).turn(0, &mut neighbours);
+        for i in 0..4 {
+            assert_eq!((halves[i], halves[i + 4]), (neighbours[2 * i], neighbours[2 * i + 1]));
+        }
+    }
+
+    #[test]
     fn linear_divides_positions() {
-        let rope = Rope { theta: 1e4, scaling: Scaling::Linear { factor: 4.0 } };
-        let plain = Rope { theta: 1e4, scaling: Scaling::None };
+        let rope = Rope { theta: 1e4, pairing: Pairing::Halves, scaling: Scaling::Linear { factor: 4.0 } };
+        let plain = Rope { theta: 1e4, pairing: Pairing::Halves, scaling: Scaling::None };
         let (mut a, mut b) = (Angles::new(&rope, 64), Angles::new(&plain, 64));
         a.set(4 * 77, 1);
         b.set(77, 1);
@@ -145,6 +182,7 @@ mod tests {
         let attention_factor = 0.1 * 4f64.ln() + 1.0;
         let rope = Rope {
             theta: 1e6,
+            pairing: Pairing::Halves,
             scaling: Scaling::Yarn {
                 factor: 4.0,
                 original_ctx: 32_768,

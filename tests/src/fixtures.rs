@@ -63,6 +63,18 @@ pub fn qwen3_tokenizer() -> PathBuf {
     })
 }
 
+/// SmolLM2-135M-Instruct in Q4_1, as scripts/fetch_smollm2.sh fetches it; `None`, saying so, where it can't be had.
+pub fn smollm2() -> Option<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("scripts").join("fetch_smollm2.sh");
+    let out =
+        Command::new("bash").arg(script).arg(target_dir().join("test-data/smollm2")).output().expect("bash starts");
+    if !out.status.success() {
+        eprintln!("SKIPPED: SmolLM2 can't be fetched here: {}", String::from_utf8_lossy(&out.stderr));
+        return None;
+    }
+    Some(PathBuf::from(String::from_utf8(out.stdout).expect("a path").trim_end()))
+}
+
 /// The GGUF file that `qwren-convert` makes of a checkpoint folder, as `label.type.gguf`, made once.
 pub fn converted(label: &str, checkpoint: &Path, dtype: &str) -> PathBuf {
     let file = format!("{label}.{dtype}.gguf");

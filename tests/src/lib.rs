@@ -9,5 +9,5 @@ pub mod split;
 pub mod tiny;
 pub mod tokenizer;
 
-pub use fixtures::{converted, data, qwen3_tokenizer, reference_checkpoints, target_dir};
+pub use fixtures::{converted, data, qwen3_tokenizer, reference_checkpoints, smollm2, target_dir};
 pub use programs::bin;

@@ -40,9 +40,19 @@ pub const PLAIN: Sizes =
     Sizes { layers: 2, hidden: 64, heads: 4, kv_heads: 2, head_dim: 32, ff: 96, vocab: 100, experts: None };
 
 impl Tiny {
-    /// A sound model with matrices of type `dtype`.
+    /// A sound Qwen3 model with matrices of type `dtype`.
     pub fn new(s: &Sizes, dtype: DType) -> Tiny {
-        let arch = if s.experts.is_some() { "qwen3moe" } else { "qwen3" };
+        Tiny::of(if s.experts.is_some() { "qwen3moe" } else { "qwen3" }, s, dtype)
+    }
+
+    /// A sound Llama model with matrices of type `dtype`.
+    pub fn llama(s: &Sizes, dtype: DType) -> Tiny {
+        let mut tiny = Tiny::of("llama", s, dtype);
+        tiny.tensors.retain(|(name, ..)| !name.contains("attn_q_norm") && !name.contains("attn_k_norm"));
+        tiny
+    }
+
+    fn of(arch: &str, s: &Sizes, dtype: DType) -> Tiny {
         let mut tiny = Tiny { keys: vec![("general.architecture".into(), arch.into())], tensors: Vec::new() };
         let mut key = |name: &str, n: u64| tiny.keys.push((format!("{arch}.{name}"), Value::U32(n as u32)));
         key("block_count", s.layers);

@@ -74,12 +74,22 @@ fn keys_out_of_range_are_refused_by_name() {
 
 #[test]
 fn other_architectures_are_unsupported() {
-    for arch in ["llama", "qwen2", "qwen3vl", ""] {
+    for arch in ["llama4", "qwen2", "qwen3vl", ""] {
         let mut tiny = Tiny::new(&PLAIN, DType::F32);
         tiny.keys[0].1 = arch.into();
         let (text, unsupported) = refusal(&tiny);
         assert!(text.contains(&format!("architecture '{arch}'")) && unsupported, "{text}");
     }
+    // What goes by Llama's name and computes something else.
+    let mut mixtral = Tiny::llama(&PLAIN, DType::F32);
+    mixtral.set("expert_count", 8u32);
+    let (text, unsupported) = refusal(&mixtral);
+    assert!(text.contains("llama.expert_count = 8") && unsupported, "{text}");
+    let mut normed = Tiny::new(&PLAIN, DType::F32);
+    normed.keys.iter_mut().for_each(|(key, _)| *key = key.replace("qwen3.", "llama."));
+    normed.keys[0].1 = "llama".into();
+    let (text, unsupported) = refusal(&normed);
+    assert!(text.contains("blk.0.attn_q_norm.weight") && unsupported, "{text}");
     let mut tiny = Tiny::new(&PLAIN, DType::F32);
     tiny.unset("general.architecture");
     assert!(!refusal(&tiny).1);

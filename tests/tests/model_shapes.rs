@@ -33,9 +33,10 @@ fn odd_shapes_agree_with_stock_operations_and_with_themselves() {
         Sizes { hidden: 24, ff: 19, experts: Some((5, 5)), ..PLAIN },
         Sizes { hidden: 40, ff: 8, experts: Some((9, 3)), ..PLAIN },
     ];
-    for sizes in shapes {
+    let llamas = shapes[..4].iter().map(|sizes| (sizes, Tiny::llama(sizes, DType::F32)));
+    for (sizes, tiny) in shapes.iter().map(|sizes| (sizes, Tiny::new(sizes, DType::F32))).chain(llamas) {
         with_model(
-            &Tiny::new(&sizes, DType::F32),
+            &tiny,
             |_, _| (),
             |model| {
                 let open = |opts: &Options| Session::new(model, opts).expect("a session");

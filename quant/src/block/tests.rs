@@ -91,8 +91,9 @@ fn constant_rows_are_kept() {
 fn importance_moves_the_error_to_unimportant_columns() {
     let x = noise(1024, 1.0);
     let importance: Vec<f32> = (0..512).map(|i| if i % 4 == 0 { 100.0 } else { 0.01 }).collect();
-    for codec in
-        codecs().iter().filter(|c| matches!(c.dtype.name(), "Q4_0" | "Q4_1" | "Q5_0" | "Q5_1" | "Q4_K" | "Q5_K" | "Q6_K"))
+    for codec in codecs()
+        .iter()
+        .filter(|c| matches!(c.dtype.name(), "Q4_0" | "Q4_1" | "Q5_0" | "Q5_1" | "Q4_K" | "Q5_K" | "Q6_K"))
     {
         let error = |importance: Option<&[f32]>| {
             let mut y = vec![0.0; x.len()];

@@ -1,6 +1,6 @@
 //! The network's steps as our own operations. Positions and the cache live in [`State`], not in the graph, so a graph serves
 //! every batch of its size.
-use super::qwen3::{self, Emit, ExpertWeights};
+use super::emit::{self, Emit, ExpertWeights};
 use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
 use crate::model::{Model, Weight};
@@ -9,7 +9,7 @@ use crate::ops::attention::Attention;
 use crate::ops::linear::{Mat, Project, ProjectAdd};
 use crate::ops::mlp::SwiGlu;
 use crate::ops::moe::Experts;
-use crate::ops::norm::{NormRope, RmsNorm};
+use crate::ops::norm::{NormRope, RmsNorm, Rotate};
 use crate::session::Threads;
 use std::sync::atomic::AtomicBool;
 
@@ -51,14 +51,14 @@ impl<'m> FusedEngine<'m> {
         // At most 11 nodes and views a layer.
         let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(layers.len() * 12 + 8)? };
         let x = e.b.input([self.model.hparams().hidden, n])?;
-        let outputs = qwen3::layers(&mut e, layers, x, every)?;
+        let outputs = emit::layers(&mut e, layers, x, every)?;
         Ok(Sized { n, graph: e.b.finish(&outputs)?, x, outputs })
     }
 
     fn tail(&self, n: usize) -> Result<Sized<'m>> {
         let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(8)? };
         let x = e.b.input([self.model.hparams().hidden, n])?;
-        let (normed, logits) = qwen3::head(&mut e, self.model, x)?;
+        let (normed, logits) = emit::head(&mut e, self.model, x)?;
         Ok(Sized { n, graph: e.b.finish(&[normed, logits])?, x, outputs: vec![normed, logits] })
     }
 
@@ -165,6 +165,11 @@ impl<'m> Emit<'m> for Fused<'m> {
         let width = self.b.shape(x)?[0];
         let (eps, heads) = (self.model.hparams().rms_eps, width / weight.len());
         self.b.custom(&[x], [width, self.n], NormRope { weight, eps, heads })
+    }
+
+    fn rope(&mut self, x: Tensor) -> Result<Tensor> {
+        let width = self.b.shape(x)?[0];
+        self.b.custom(&[x], [width, self.n], Rotate { head_dim: self.model.hparams().head_dim, width })
     }
 
     fn attention(&mut self, layer: usize, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {

@@ -1,9 +1,12 @@
 //! The network as ggml graphs.
 //!
-//! * [`qwen3`]: what a layer computes, once
+//! * [`qwen3`], [`llama`]: what a layer computes, once
+//! * [`emit`]: the steps that they are made of, and what they share
 //! * [`fused`]: its steps as our own operations (the default)
 //! * [`stock`]: its steps as ggml's own operations (`--stock-ops`), a second opinion
+pub mod emit;
 pub mod fused;
+pub mod llama;
 pub mod qwen3;
 pub mod stock;
 

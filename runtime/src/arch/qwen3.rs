@@ -1,85 +1,15 @@
 //! What Qwen3 computes, dense or with experts, top to bottom. The steps become graph nodes through [`Emit`].
-//!
-//! Shapes: `n` tokens; rows are tokens, `[n, width]`.
-use crate::ggml::{GgmlError, Tensor};
-use crate::model::{Ffn, Layer, Model, Weight};
-
-type Result<T> = std::result::Result<T, GgmlError>;
-
-/// The experts of a layer.
-#[derive(Clone, Copy)]
-pub struct ExpertWeights<'m> {
-    /// `[experts, hidden]`
-    pub router: &'m Weight,
-    /// `[experts, moe_ff, hidden]`
-    pub gate: &'m Weight,
-    /// `[experts, moe_ff, hidden]`
-    pub up: &'m Weight,
-    /// `[experts, hidden, moe_ff]`
-    pub down: &'m Weight,
-}
-
-/// Turns the steps of the network into nodes of a graph.
-pub trait Emit<'m> {
-    /// `x / √(mean x² + ε) * weight`, row by row.
-    fn rms_norm(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor>;
-
-    /// `W x` for several matrices that share their input.
-    fn project<const N: usize>(&mut self, weights: [&'m Weight; N], x: Tensor) -> Result<[Tensor; N]>;
-
-    /// The norm over each head of `x` `[n, heads * head_dim]`, then RoPE at the token's position.
-    fn norm_rope(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor>;
-
-    /// Puts k and v into the layer's cache, then `softmax(q kᵀ / √head_dim) v` over all positions up to each token's own.
-    fn attention(&mut self, layer: usize, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor>;
-
-    /// `W x + residual`.
-    fn project_add(&mut self, weight: &'m Weight, x: Tensor, residual: Tensor) -> Result<Tensor>;
-
-    /// `silu(gate x) * (up x)`.
-    fn swiglu(&mut self, gate: &'m Weight, up: &'m Weight, x: Tensor) -> Result<Tensor>;
-
-    /// Each token's best experts by `softmax(router h)`: `Σ weight · down (silu(gate h) * (up h)) + residual`.
-    fn experts(&mut self, weights: ExpertWeights<'m>, h: Tensor, residual: Tensor) -> Result<Tensor>;
-}
+use super::emit::{Emit, Result, feed_forward};
+use crate::ggml::Tensor;
+use crate::model::{Layer, QkNorm};
 
 /// Layer `i`: from the residual stream `x` `[n, hidden]` to the next.
-fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, x: Tensor) -> Result<Tensor> {
+pub fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, norm: &'m QkNorm, x: Tensor) -> Result<Tensor> {
     let h = e.rms_norm(x, &l.attn_norm)?; //                       [n, hidden]
     let [q, k, v] = e.project([&l.q, &l.k, &l.v], h)?; //          [n, heads * head_dim], 2 × [n, kv_heads * head_dim]
-    let q = e.norm_rope(q, &l.q_norm)?;
-    let k = e.norm_rope(k, &l.k_norm)?;
+    let q = e.norm_rope(q, &norm.q)?;
+    let k = e.norm_rope(k, &norm.k)?;
     let a = e.attention(i, q, k, v)?; //                           [n, heads * head_dim]
     let x = e.project_add(&l.o, a, x)?; //                         [n, hidden]
-
-    let h = e.rms_norm(x, &l.ffn_norm)?; //                        [n, hidden]
-    match &l.ffn {
-        Ffn::Dense { gate, up, down } => {
-            let m = e.swiglu(gate, up, h)?; //                     [n, ff]
-            e.project_add(down, m, x) //                           [n, hidden]
-        }
-        Ffn::Experts { router, gate, up, down } => {
-            e.experts(ExpertWeights { router, gate, up, down }, h, x) // [n, hidden]
-        }
-    }
-}
-
-/// All layers from `x` `[n, hidden]` on: the residual stream after the last one, or after every one.
-pub fn layers<'m>(e: &mut impl Emit<'m>, layers: &'m [Layer], x: Tensor, every: bool) -> Result<Vec<Tensor>> {
-    let mut outputs = Vec::new();
-    let mut last = x;
-    for (i, l) in layers.iter().enumerate() {
-        last = layer(e, i, l, last)?;
-        if every || i + 1 == layers.len() {
-            outputs.push(last);
-        }
-    }
-    Ok(outputs)
-}
-
-/// The end of the network: the final norm of `x` `[n, hidden]` and the logits `[n, vocab]`.
-pub fn head<'m>(e: &mut impl Emit<'m>, model: &'m Model, x: Tensor) -> Result<(Tensor, Tensor)> {
-    let h = e.rms_norm(x, model.output_norm())?; //                [n, hidden]
-    let [logits] = e.project([model.output()], h)?; //             [n, vocab]
-    Ok((h, logits))
+    feed_forward(e, l, x)
 }

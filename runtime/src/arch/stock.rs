@@ -1,6 +1,6 @@
 //! The network's steps as ggml's own operations. Positions and views of the cache are part of the graph, so each batch gets a
 //! new one; weights of types that this ggml lacks are widened to f32 once.
-use super::qwen3::{self, Emit, ExpertWeights};
+use super::emit::{self, Emit, ExpertWeights};
 use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Region, Tensor};
 use crate::kv::KvType;
@@ -79,7 +79,7 @@ impl<'m> StockEngine<'m> {
         let input = b.input([hp.hidden, n])?;
         let (pos, mask) = (b.input_i32(n)?, b.input([kv, n])?);
         let mut e = Stock { engine: self, b, n, start, pos, mask };
-        let outputs = qwen3::layers(&mut e, layers, input, every)?;
+        let outputs = emit::layers(&mut e, layers, input, every)?;
         let mut graph = e.b.finish(&outputs)?;
         graph.input(input).copy_from_slice(x);
         graph.input_i32(pos).iter_mut().zip(start..).for_each(|(p, at)| *p = at as i32);
@@ -145,7 +145,7 @@ impl Engine for StockEngine<'_> {
         let input = b.input([model.hparams().hidden, n])?;
         // The end of the network has neither positions nor a mask.
         let mut e = Stock { engine: self, b, n, start: 0, pos: input, mask: input };
-        let (normed, logits) = qwen3::head(&mut e, model, input)?;
+        let (normed, logits) = emit::head(&mut e, model, input)?;
         let mut graph = e.b.finish(&[normed, logits])?;
         graph.input(input).copy_from_slice(x);
         graph.compute(&mut self.backend, &mut (), stop)?;
@@ -183,6 +183,12 @@ impl<'m> Stock<'_, 'm> {
         let x = self.b.rms_norm(x, self.engine.model.hparams().rms_eps)?;
         self.b.mul(x, w)
     }
+
+    /// RoPE on `x` `[head_dim, heads, n]`.
+    fn turn(&mut self, x: Tensor) -> Result<Tensor> {
+        let rope = &self.engine.model.hparams().rope;
+        self.b.rope(x, self.pos, rope.theta as f32, rope.pairing)
+    }
 }
 
 // Shapes here are ggml's: columns first.
@@ -204,7 +210,14 @@ impl<'m> Emit<'m> for Stock<'_, 'm> {
         let (head_dim, heads) = (weight.len(), self.b.shape(x)?[0] / weight.len());
         let x = self.b.reshape(x, [head_dim, heads, self.n])?;
         let x = self.norm(x, weight)?;
-        self.b.rope(x, self.pos, self.engine.model.hparams().rope.theta as f32) // [head_dim, heads, n]
+        self.turn(x) // [head_dim, heads, n]
+    }
+
+    fn rope(&mut self, x: Tensor) -> Result<Tensor> {
+        let head_dim = self.engine.model.hparams().head_dim;
+        let heads = self.b.shape(x)?[0] / head_dim;
+        let x = self.b.reshape(x, [head_dim, heads, self.n])?;
+        self.turn(x) // [head_dim, heads, n]
     }
 
     fn attention(&mut self, layer: usize, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {

@@ -2,6 +2,7 @@
 //! All activations are f32. What they lose: silu and softmax go through f16 tables, activations are rounded to the weight's
 //! partner type.
 use super::{Builder, GgmlError, Tensor, sys};
+use crate::rope::Pairing;
 
 type Result<T> = std::result::Result<T, GgmlError>;
 
@@ -121,17 +122,23 @@ impl<E> Builder<'_, E> {
         self.make(|ctx| unsafe { sys::ggml_soft_max_ext(ctx, x, mask, std::ptr::null_mut(), scale, 0.0) })
     }
 
-    /// Rotary embedding with NeoX pairing and no scaling of `x` `[head_dim, heads, n]` at the positions `pos` `[n]`.
-    pub fn rope(&mut self, x: Tensor, pos: Tensor, theta: f32) -> Result<Tensor> {
+    /// Rotary embedding without scaling of `x` `[head_dim, heads, n]` at the positions `pos` `[n]`.
+    pub fn rope(&mut self, x: Tensor, pos: Tensor, theta: f32, pairing: Pairing) -> Result<Tensor> {
         let s = self.check(&[x, pos])?;
         let fits = s[0][2] == s[1][0] && s[1][1] * s[1][2] * s[1][3] == 1 && s[0][0] % 2 == 0 && s[0][0] < 1 << 20;
         let types = self.is_f32(x) && self.is_contiguous(x) && self.header(pos).type_ == sys::ggml_type_GGML_TYPE_I32;
         self.demand("rope", fits && types, &s)?;
         let (x, pos, dims) = (self.raw(x), self.raw(pos), s[0][0] as i32);
-        // Mode 2 is NeoX. Its scaling is wrong in this version of ggml (freq_scale counts twice, YaRN's ramp is constant),
+        let mode = match pairing {
+            Pairing::Neighbours => 0,
+            Pairing::Halves => 2,
+        };
+        // The scaling is wrong in this version of ggml (freq_scale counts twice, YaRN's ramp is constant),
         // so freq_scale is 1 and ext_factor 0.
         // SAFETY: an f32 tensor and as many i32 positions as it has tokens.
-        self.make(|ctx| unsafe { sys::ggml_rope_custom(ctx, x, pos, dims, 2, 0, 0, theta, 1.0, 0.0, 1.0, 32.0, 1.0) })
+        self.make(|ctx| unsafe {
+            sys::ggml_rope_custom(ctx, x, pos, dims, mode, 0, 0, theta, 1.0, 0.0, 1.0, 32.0, 1.0)
+        })
     }
 
     /// The elements of a contiguous tensor in another shape.

@@ -123,7 +123,7 @@ fn shapes_that_ggml_would_abort_on_are_refused() {
         b.mul_mat_id(w, x, ints),
         b.soft_max(turned, None, 1.0),
         b.soft_max(x, Some(y), 1.0),
-        b.rope(x, ints, 1e4),
+        b.rope(x, ints, 1e4, crate::rope::Pairing::Halves),
         b.reshape(x, [5, 2, 1]),
         b.reshape(x, [usize::MAX, 2, 1]),
         b.reshape(turned, [12, 1, 1]),

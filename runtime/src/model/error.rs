@@ -40,7 +40,7 @@ pub enum ModelFault {
     #[error("has no key general.architecture; it is no language model")]
     NoArchitecture,
     /// An architecture that isn't built in.
-    #[error("is a model of architecture {0}; only qwen3 and qwen3moe run here")]
+    #[error("is a model of architecture {0}; only qwen3, qwen3moe and llama run here")]
     Architecture(Quoted),
     /// A key is missing.
     #[error("lacks the key {0}; convert the model again")]
@@ -85,7 +85,7 @@ pub enum ModelFault {
         dtype: DType,
     },
     /// A tensor that would change the results and isn't computed here.
-    #[error("has a tensor {0}, which Qwen3 doesn't have and this version can't compute")]
+    #[error("has a tensor {0}, which this version can't compute")]
     ExtraTensor(Quoted),
 }
 

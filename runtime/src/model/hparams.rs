@@ -1,6 +1,6 @@
 //! The sizes of a model, from a GGUF file's keys. Every value is checked to lie where the rest of the program needs it.
 use super::ModelFault;
-use crate::rope::{Rope, Scaling};
+use crate::rope::{Pairing, Rope, Scaling};
 use qwren_quant::gguf::{Header, Quoted};
 
 /// The architectures that run here.
@@ -10,14 +10,24 @@ pub enum Arch {
     Qwen3,
     /// Qwen3 with experts.
     Qwen3Moe,
+    /// Dense Llama, also of other makers.
+    Llama,
 }
 
 impl Arch {
+    const ALL: [Arch; 3] = [Arch::Qwen3, Arch::Qwen3Moe, Arch::Llama];
+
+    /// The architecture of that name.
+    pub fn named(name: &str) -> Option<Arch> {
+        Arch::ALL.into_iter().find(|arch| arch.name() == name)
+    }
+
     /// Its name in a file, which also prefixes its keys.
     pub const fn name(self) -> &'static str {
         match self {
             Arch::Qwen3 => "qwen3",
             Arch::Qwen3Moe => "qwen3moe",
+            Arch::Llama => "llama",
         }
     }
 }
@@ -81,11 +91,8 @@ impl Hparams {
     /// # Errors
     /// Keys are missing, make no sense, or ask for what can't be computed here.
     pub fn read(header: &Header) -> Result<Hparams, ModelFault> {
-        let arch = match header.str("general.architecture")?.ok_or(ModelFault::NoArchitecture)? {
-            "qwen3" => Arch::Qwen3,
-            "qwen3moe" => Arch::Qwen3Moe,
-            other => return Err(ModelFault::Architecture(Quoted::new(other))),
-        };
+        let name = header.str("general.architecture")?.ok_or(ModelFault::NoArchitecture)?;
+        let arch = Arch::named(name).ok_or_else(|| ModelFault::Architecture(Quoted::new(name)))?;
         let keys = Keys { header, arch };
         let layers = keys.size("block_count", MOST_LAYERS)?;
         let hidden = keys.size("embedding_length", MOST)?;
@@ -114,6 +121,12 @@ impl Hparams {
         keys.demand("attention.layer_norm_rms_epsilon", rms_eps, sound, "it must lie between 0 and 1")?;
         let moe = match arch {
             Arch::Qwen3 => None,
+            Arch::Llama => {
+                // Mixtral comes under this name too.
+                let experts = header.u32(&keys.name("expert_count"))?.unwrap_or(0);
+                keys.supported("expert_count", experts, experts == 0)?;
+                None
+            }
             Arch::Qwen3Moe => Some(keys.moe()?),
         };
         // The width of the dense part means nothing where all layers have experts.
@@ -228,7 +241,11 @@ impl Keys<'_> {
             },
             other => return Err(self.unsupported_scaling(other)),
         };
-        Ok(Rope { theta, scaling })
+        let pairing = match self.arch {
+            Arch::Qwen3 | Arch::Qwen3Moe => Pairing::Halves,
+            Arch::Llama => Pairing::Neighbours,
+        };
+        Ok(Rope { theta, pairing, scaling })
     }
 
     fn unsupported_scaling(&self, kind: &str) -> ModelFault {

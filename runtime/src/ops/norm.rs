@@ -1,4 +1,4 @@
-//! RMS norm of rows, and of heads followed by the rotary embedding.
+//! RMS norm of rows, and of heads followed by the rotary embedding; that embedding alone.
 use super::State;
 use crate::ggml::{Fault, Io, Op};
 
@@ -38,6 +38,24 @@ impl Op<State> for NormRope<'_> {
                 st.vec.rms_norm(x, self.weight, self.eps, y);
                 st.angles.turn(t, y);
             }
+        })
+    }
+}
+
+/// `x` `[n, width]`: each head's rotation to the token's position.
+pub struct Rotate {
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Elements of all heads.
+    pub width: usize,
+}
+
+impl Op<State> for Rotate {
+    fn run(&self, st: &mut State, io: Io<'_>) -> Result<(), Fault> {
+        let rows = io.src(0).chunks_exact(self.width).zip(io.dst.chunks_exact_mut(self.width)).enumerate();
+        st.crew.items(io.stop, rows, |_, (t, (x, y))| {
+            y.copy_from_slice(x);
+            y.chunks_exact_mut(self.head_dim).for_each(|head| st.angles.turn(t, head));
         })
     }
 }

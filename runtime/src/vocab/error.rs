@@ -19,7 +19,7 @@ pub enum VocabError {
     #[error("tokenizer.ggml.model is \"{0}\"; only \"gpt2\" (byte-level BPE, as Qwen3 has) is supported")]
     Model(String),
     /// Another pre-tokenizer.
-    #[error("tokenizer.ggml.pre is \"{0}\"; only \"qwen2\" is supported")]
+    #[error("tokenizer.ggml.pre is \"{0}\"; only \"qwen2\" and \"smollm\" are supported")]
     Pre(String),
     /// One type a token is needed.
     #[error("tokenizer.ggml.token_type has {types} entries for {tokens} tokens; the file is damaged")]

@@ -1,6 +1,6 @@
-//! The tokenizer, rebuilt from a GGUF file alone: Qwen2's byte-level BPE.
+//! The tokenizer, rebuilt from a GGUF file alone: the byte-level BPE of Qwen2 and of SmolLM.
 //!
-//! Text → special tokens cut out ([`Specials`]) → NFC and pieces (`split.rs`) → bytes and merges (`bpe.rs`) → ids.
+//! Text → special tokens cut out ([`Specials`]) → normal form and pieces (`split.rs`) → bytes and merges (`bpe.rs`) → ids.
 
 mod bpe;
 mod bytes;
@@ -13,7 +13,7 @@ pub use error::VocabError;
 use aho_corasick::{AhoCorasick, MatchKind};
 use bpe::{Bpe, Scratch};
 use qwren_quant::gguf::Header;
-use split::Splitter;
+use split::{PreTokenizer, Splitter};
 use std::borrow::Cow;
 
 /// Bytes of all special tokens together; Qwen3's have some 400. The automaton that finds them takes up to a hundred
@@ -92,12 +92,10 @@ impl Vocab {
             return Err(VocabError::Model(model.escape_debug().to_string()));
         }
         let pre = h.str("tokenizer.ggml.pre")?.ok_or(missing("tokenizer.ggml.pre"))?;
-        if pre != "qwen2" {
-            return Err(VocabError::Pre(pre.escape_debug().to_string()));
-        }
+        let pre = PreTokenizer::named(pre).ok_or_else(|| VocabError::Pre(pre.escape_debug().to_string()))?;
         let tokens = h.strings("tokenizer.ggml.tokens")?.ok_or(missing("tokenizer.ggml.tokens"))?;
         let merges = h.strings("tokenizer.ggml.merges")?.ok_or(missing("tokenizer.ggml.merges"))?;
-        let mut vocab = Vocab::new(tokens, h.i32s("tokenizer.ggml.token_type")?, merges)?;
+        let mut vocab = Vocab::new(pre, tokens, h.i32s("tokenizer.ggml.token_type")?, merges)?;
         let id = |key: &'static str| -> Result<Option<u32>, VocabError> {
             match h.u32(key)? {
                 Some(id) if id as usize >= tokens.len() => {
@@ -121,7 +119,12 @@ impl Vocab {
 
     /// A vocabulary without bos, eos and pad. `types` are ggml's, one a token; without them a token is special if
     /// its text ends answers.
-    fn new(tokens: &[String], types: Option<&[i32]>, merges: &[String]) -> Result<Vocab, VocabError> {
+    fn new(
+        pre: PreTokenizer,
+        tokens: &[String],
+        types: Option<&[i32]>,
+        merges: &[String],
+    ) -> Result<Vocab, VocabError> {
         let kinds = match types {
             Some(types) if types.len() != tokens.len() => {
                 return Err(VocabError::TypeCount { types: types.len(), tokens: tokens.len() });
@@ -164,7 +167,7 @@ impl Vocab {
             ends,
             kinds,
             bpe,
-            splitter: Splitter::new(),
+            splitter: Splitter::new(pre),
             specials,
             special_ids,
             bos: None,
@@ -197,7 +200,7 @@ impl Vocab {
     }
 
     fn encode_plain(&self, text: &str, scratch: &mut Scratch, ids: &mut Vec<u32>) -> Result<(), VocabError> {
-        let text = split::nfc(text);
+        let text = self.splitter.normalize(text);
         if u32::try_from(text.len()).is_err() {
             return Err(VocabError::TextTooLong);
         }

@@ -199,7 +199,7 @@ fn a_vocabulary_without_some_bytes_says_so_when_they_come() {
 #[test]
 fn without_types_the_texts_of_ends_are_special() {
     let p = parts();
-    let v = Vocab::new(&p.tokens, None, &p.merges).unwrap();
+    let v = Vocab::new(PreTokenizer::Qwen2, &p.tokens, None, &p.merges).unwrap();
     assert_eq!(v.encode("<|im_end|>", Specials::Parse).unwrap(), [IM_END]);
     assert!(v.is_control(IM_END) && !v.is_special(THINK));
 }

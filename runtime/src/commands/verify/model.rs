@@ -1,16 +1,16 @@
 //! Do keys, shapes and tokenizer make a whole model?
 
-use qwren::model::Model;
+use qwren::model::{Arch, Model};
 use qwren::vocab::Vocab;
 use qwren_quant::gguf::GgufFile;
 
 use crate::exit::Failure;
 
-/// Says what was found. A model of another architecture is not judged; one that is Qwen3 and not whole is an error.
+/// Says what was found. A model of another architecture is not judged; one that runs here and is not whole is an error.
 pub fn check(file: &GgufFile) -> anyhow::Result<String> {
     let (path, header) = (file.path(), file.header());
-    if !matches!(header.str("general.architecture")?, Some("qwen3" | "qwen3moe")) {
-        return Ok("not looked at: it is not one of Qwen3".to_owned());
+    if header.str("general.architecture")?.and_then(Arch::named).is_none() {
+        return Ok("not looked at: its architecture doesn't run here".to_owned());
     }
     let model = match Model::open(path) {
         Ok(model) => model,

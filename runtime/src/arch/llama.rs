@@ -1,0 +1,15 @@
+//! What Llama computes (arXiv 2302.13971), top to bottom: as Qwen3, without norms on the heads of q and k.
+use super::emit::{Emit, Result, feed_forward};
+use crate::ggml::Tensor;
+use crate::model::Layer;
+
+/// Layer `i`: from the residual stream `x` `[n, hidden]` to the next.
+pub fn layer<'m>(e: &mut impl Emit<'m>, i: usize, l: &'m Layer, x: Tensor) -> Result<Tensor> {
+    let h = e.rms_norm(x, &l.attn_norm)?; //                       [n, hidden]
+    let [q, k, v] = e.project([&l.q, &l.k, &l.v], h)?; //          [n, heads * head_dim], 2 × [n, kv_heads * head_dim]
+    let q = e.rope(q)?;
+    let k = e.rope(k)?;
+    let a = e.attention(i, q, k, v)?; //                           [n, heads * head_dim]
+    let x = e.project_add(&l.o, a, x)?; //                         [n, hidden]
+    feed_forward(e, l, x)
+}
