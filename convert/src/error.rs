@@ -96,12 +96,24 @@ pub enum Problem {
     #[error("holds no *.safetensors, only {0}; use a safetensors checkpoint")]
     OtherWeights(String),
     /// Weights quantized by a method that is not read.
-    #[error("is quantized with {method} ({seen}); use the original checkpoint")]
+    #[error("is quantized with {method} ({seen}); use the original checkpoint{}", named(original))]
     QuantMethod {
         /// Name of the method.
         method: String,
         /// What gave it away.
         seen: String,
+        /// Repository of the original, if the model card names one.
+        original: Option<String>,
+    },
+    /// A quantized matrix whose columns belong to a group that it does not have.
+    #[error("tensor {name} puts a column into group {group} of {groups}; it is damaged: download it again")]
+    GroupIndex {
+        /// The tensor.
+        name: String,
+        /// The group.
+        group: i32,
+        /// How many there are.
+        groups: u64,
     },
     /// A tensor that the architecture needs is not there.
     #[error("tensor {name} is missing ({}); the checkpoint is incomplete", missing_in_all(*count))]
@@ -237,6 +249,11 @@ impl Error {
             _ => 2,
         }
     }
+}
+
+/// ", Qwen/Qwen3-8B"
+fn named(original: &Option<String>) -> String {
+    original.as_ref().map(|name| format!(", {name}")).unwrap_or_default()
 }
 
 /// "3 in all", "1000 or more in all".

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod arch;
+mod card;
 pub mod checkpoint;
 mod decode;
 pub mod error;

@@ -5,11 +5,13 @@ use std::path::Path;
 use qwren_quant::gguf::{Layout, Plan as FilePlan, Value};
 
 use crate::arch::{self, Target, qwen3};
+use crate::card::Card;
 use crate::checkpoint::config::{Config, Moe};
-use crate::checkpoint::{Checkpoint, method};
+use crate::checkpoint::{Checkpoint, quantization};
 use crate::error::{Error, Problem};
+use crate::naming::{self, Origin};
 use crate::recipe::{self, Choice, FileType, Override};
-use crate::{Keys, glob, naming, sampling, tokenizer};
+use crate::{Keys, glob, sampling, tokenizer};
 
 /// Alignment of tensor data, GGUF's default.
 const ALIGNMENT: u32 = 32;
@@ -54,13 +56,17 @@ impl Plan {
     /// # Errors
     /// Anything missing, malformed or unsupported: see [`Problem`].
     pub fn new(dir: &Path, options: &Options) -> Result<Plan, Error> {
+        Plan::of_folder(dir, options).map_err(|e| with_original(e, dir))
+    }
+
+    fn of_folder(dir: &Path, options: &Options) -> Result<Plan, Error> {
         if !dir.is_dir() {
             let problem = if dir.exists() { Problem::NotAFolder } else { Problem::Missing };
             return Err(problem.of(dir));
         }
         let config = Config::read(dir)?;
         let checkpoint = Checkpoint::open(dir)?;
-        method::refuse_by_names(&checkpoint)?;
+        quantization::refuse_by_names(&checkpoint, &config.quantization)?;
         let mapped = arch::map(&checkpoint, &config, options.tie_embeddings)?;
         let tokenizer = tokenizer::read(dir, &config)?;
         let (sampling, sampling_notes) = sampling::keys(dir)?;
@@ -76,7 +82,9 @@ impl Plan {
         ];
         metadata.extend(sampling);
         let (parameters, one_expert) = parameters(&targets, config.moe);
-        metadata.extend(naming::keys(dir, parameters, one_expert));
+        let card = Card::read(dir);
+        let name_or_path = config.name_or_path.as_deref();
+        metadata.extend(naming::keys(&Origin { dir, card: &card, name_or_path, parameters, experts: one_expert }));
         metadata.extend(qwen3::keys(&config, mapped.head_dim));
         metadata.extend(tokenizer.keys);
         metadata.push(("general.quantization_version".to_owned(), Value::U32(QUANTIZATION_VERSION)));
@@ -99,6 +107,14 @@ impl Plan {
         let bytes: u64 = self.layout.tensors.iter().map(|t| t.bytes).sum();
         bytes as f64 * 8.0 / self.parameters() as f64
     }
+}
+
+/// Where a method can't be read, the model card may know which checkpoint can.
+fn with_original(mut e: Error, dir: &Path) -> Error {
+    if let Problem::QuantMethod { original, .. } = &mut e.problem {
+        *original = naming::base_models(&Card::read(dir)).first().cloned();
+    }
+    e
 }
 
 /// A pattern that fits nothing is a slip of the pen.

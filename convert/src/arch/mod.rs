@@ -4,6 +4,7 @@ pub mod qwen3;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::config::Config;
+use crate::decode::Encoding;
 use crate::error::Error;
 
 /// A tensor of the output and where its values come from.
@@ -22,23 +23,14 @@ pub struct Target {
 /// Consecutive rows of one stored tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// Index of the stored tensor in [`Checkpoint::tensors`].
+    /// Index in [`Checkpoint::tensors`] of the stored tensor that holds the weights themselves.
     pub tensor: usize,
     /// The first row, with all dimensions but the last flattened.
     pub first_row: u64,
     /// How many rows.
     pub rows: u64,
-    /// Scales of FP8 weights.
-    pub scale: Option<Scale>,
-}
-
-/// Block scales of an FP8 tensor: the value of element `[r, c]` is `weight · scale[r / block[0], c / block[1]]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scale {
-    /// Index of the stored scales, `[rows.div_ceil(block[0]), cols.div_ceil(block[1])]`.
-    pub tensor: usize,
-    /// Rows and columns that share a scale.
-    pub block: [u64; 2],
+    /// How they are stored.
+    pub encoding: Encoding,
 }
 
 impl Target {

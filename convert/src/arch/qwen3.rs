@@ -1,30 +1,21 @@
 //! Qwen3, dense and MoE: tensor names, the shapes that config.json implies, and the keys of the model.
 
 use qwren_quant::gguf::Value;
-use safetensors::tensor::Dtype;
 
-use super::{Mapped, Part, Scale, Target};
-use crate::Keys;
+use super::{Mapped, Part, Target};
 use crate::checkpoint::config::{self, Config, Moe, Scaling};
-use crate::checkpoint::{Checkpoint, Stored};
+use crate::checkpoint::{Checkpoint, Lookup, Quantization};
 use crate::error::{Error, Problem};
+use crate::{Keys, decode};
 
 /// Tensors that hold nothing which isn't computed: written by some trainers, unused.
 const IGNORED: [&str; 3] = [".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"];
-/// Scales of activations in FP8 checkpoints: our activations are not FP8.
-const ACTIVATION_SCALES: [&str; 2] = [".input_scale", "_activation_scale"];
-/// Missing tensors are counted up to here, so that an absurd config.json costs no time.
-const COUNTED: usize = 1000;
+/// What quantized checkpoints hold for activations and the KV cache: ours are not quantized.
+const ACTIVATIONS: [&str; 6] =
+    [".input_scale", "_activation_scale", ".input_zero_point", ".k_scale", ".v_scale", ".q_scale"];
 
 pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result<Mapped, Error> {
-    let mut m = Mapper {
-        checkpoint,
-        config,
-        used: vec![false; checkpoint.tensors().len()],
-        targets: Vec::new(),
-        missing: 0,
-        first_missing: String::new(),
-    };
+    let mut m = Mapper { lookup: Lookup::new(checkpoint), config, targets: Vec::new() };
     let (h, vocab) = (u64::from(config.hidden), u64::from(config.vocab));
     let head_dim = head_dim(checkpoint, config);
     let mut notes = Vec::new();
@@ -32,8 +23,8 @@ pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result
     m.one(None, "token_embd", "model.embed_tokens", &[vocab, h])?;
     m.one(None, "output_norm", "model.norm", &[h])?;
     match (checkpoint.index_of("lm_head.weight"), config.tied) {
-        (Some(head), _) if tie => {
-            m.used[head] = true;
+        (Some(_), _) if tie => {
+            m.lookup.find_optional("lm_head.weight");
             notes.push("lm_head.weight is left out, as --tie-embeddings asks".to_owned());
         }
         (Some(_), tied) => {
@@ -50,15 +41,11 @@ pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result
     }
     for layer in 0..config.layers {
         m.layer(layer, head_dim)?;
-        if m.missing > COUNTED {
+        if m.lookup.hopeless() {
             break;
         }
     }
-    if m.missing > 0 {
-        return Err(
-            Problem::MissingTensor { name: m.first_missing, count: m.missing.min(COUNTED) }.of(checkpoint.dir())
-        );
-    }
+    m.lookup.complete()?;
     m.refuse_unknown()?;
 
     let mut targets = m.targets;
@@ -81,15 +68,12 @@ fn head_dim(checkpoint: &Checkpoint, config: &Config) -> u64 {
 }
 
 struct Mapper<'a> {
-    checkpoint: &'a Checkpoint,
+    lookup: Lookup<'a>,
     config: &'a Config,
-    used: Vec<bool>,
     targets: Vec<Target>,
-    missing: usize,
-    first_missing: String,
 }
 
-impl<'a> Mapper<'a> {
+impl Mapper<'_> {
     /// All tensors of layer `l`. Shapes are PyTorch's, `[rows, cols]` = `[out, in]`.
     fn layer(&mut self, l: u32, head_dim: u64) -> Result<(), Error> {
         let c = self.config;
@@ -112,7 +96,7 @@ impl<'a> Mapper<'a> {
             return one("ffn_down", "mlp.down_proj", &[h, ff]);
         };
         one("ffn_gate_inp", "mlp.gate", &[u64::from(moe.experts), h])?;
-        if self.checkpoint.index_of(&format!("{hf}.mlp.experts.gate_up_proj")).is_some() {
+        if self.lookup.checkpoint().index_of(&format!("{hf}.mlp.experts.gate_up_proj")).is_some() {
             self.fused_experts(l, &hf, moe)
         } else {
             let ff = u64::from(moe.ff);
@@ -135,7 +119,7 @@ impl<'a> Mapper<'a> {
         let mut parts = Vec::new();
         for e in 0..moe.experts {
             parts.extend(self.part(&format!("{hf}.mlp.experts.{e}.{kind}_proj.weight"), &[rows, cols])?);
-            if self.missing > COUNTED {
+            if self.lookup.hopeless() {
                 return Ok(());
             }
         }
@@ -160,61 +144,11 @@ impl<'a> Mapper<'a> {
         Ok(())
     }
 
-    /// The whole of the stored tensor `name`, whose shape must be `shape`. `None`: it is missing, which is counted.
+    /// The whole of the matrix or vector `name`, whose shape must be `shape`. `None`: it is missing, which is counted.
     fn part(&mut self, name: &str, shape: &[u64]) -> Result<Option<Part>, Error> {
-        let Some((tensor, stored)) = self.find(name) else { return Ok(None) };
-        self.check_shape(stored, shape)?;
-        let scale = match stored.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => None,
-            Dtype::F8_E4M3 if shape.len() == 2 => match self.scale(name, shape)? {
-                None => return Ok(None),
-                scale => scale,
-            },
-            dtype => return Err(self.type_error(stored, dtype)),
-        };
+        let source = decode::locate(&mut self.lookup, &self.config.quantization, name, shape)?;
         let rows = shape[..shape.len() - 1].iter().product();
-        Ok(Some(Part { tensor, first_row: 0, rows, scale }))
-    }
-
-    /// The scales of the FP8 weight `name` of `[rows, cols]`.
-    fn scale(&mut self, name: &str, shape: &[u64]) -> Result<Option<Scale>, Error> {
-        let Some(block) = self.config.fp8_block else {
-            let problem =
-                Problem::QuantMethod { method: "FP8".into(), seen: format!("tensor {name}, no quantization_config") };
-            return Err(problem.of(self.checkpoint.dir().join(config::FILE)));
-        };
-        let Some((tensor, stored)) = self.find(&format!("{name}_scale_inv")) else { return Ok(None) };
-        self.check_shape(stored, &[shape[0].div_ceil(block[0]), shape[1].div_ceil(block[1])])?;
-        match stored.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(Some(Scale { tensor, block })),
-            dtype => Err(self.type_error(stored, dtype)),
-        }
-    }
-
-    fn find(&mut self, name: &str) -> Option<(usize, &'a Stored)> {
-        let index = self.checkpoint.index_of(name);
-        if let Some(i) = index {
-            self.used[i] = true;
-            return Some((i, &self.checkpoint.tensors()[i]));
-        }
-        if self.missing == 0 {
-            self.first_missing = name.to_owned();
-        }
-        self.missing += 1;
-        None
-    }
-
-    fn check_shape(&self, stored: &Stored, expected: &[u64]) -> Result<(), Error> {
-        if stored.shape == expected {
-            return Ok(());
-        }
-        let (name, found) = (stored.name.clone(), stored.shape.clone());
-        Err(Problem::Shape { name, found, expected: expected.to_vec() }.of(self.checkpoint.file_of(stored)))
-    }
-
-    fn type_error(&self, stored: &Stored, dtype: Dtype) -> Error {
-        let problem = Problem::TensorType { name: stored.name.clone(), dtype: format!("{dtype:?}") };
-        problem.of(self.checkpoint.file_of(stored))
+        Ok(source.map(|s| Part { tensor: s.tensor, first_row: 0, rows, encoding: s.encoding }))
     }
 
     fn push(&mut self, layer: Option<u32>, gguf: &str, shape: Vec<u64>, parts: Vec<Part>) {
@@ -224,17 +158,17 @@ impl<'a> Mapper<'a> {
 
     /// A tensor that nobody asked for belongs to another model, an adapter or a head: leaving it out would be wrong.
     fn refuse_unknown(&self) -> Result<(), Error> {
-        let fp8 = self.config.fp8_block.is_some();
+        let quantized = self.config.quantization != Quantization::None;
         let ignored = |name: &str| {
-            IGNORED.iter().any(|s| name.ends_with(s)) || (fp8 && ACTIVATION_SCALES.iter().any(|s| name.ends_with(s)))
+            let any = |suffixes: &[&str]| suffixes.iter().any(|s| name.ends_with(s));
+            any(&IGNORED) || (quantized && any(&ACTIVATIONS))
         };
-        let all = self.checkpoint.tensors().iter().zip(&self.used);
-        let mut unknown = all.filter(|(t, used)| !**used && !ignored(&t.name)).map(|(t, _)| t);
+        let mut unknown = self.lookup.unused().filter(|t| !ignored(&t.name));
         match unknown.next() {
             None => Ok(()),
             Some(t) => {
                 let problem = Problem::UnknownTensor { name: t.name.clone(), count: 1 + unknown.count() };
-                Err(problem.of(self.checkpoint.file_of(t)))
+                Err(problem.of(self.lookup.checkpoint().file_of(t)))
             }
         }
     }

@@ -4,7 +4,8 @@
 pub mod config;
 pub(crate) mod files;
 pub mod header;
-pub(crate) mod method;
+mod lookup;
+pub(crate) mod quantization;
 mod shards;
 
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::Dtype;
 
 use crate::error::{Error, Problem};
+pub(crate) use lookup::Lookup;
+pub use quantization::{AwqConfig, GptqConfig, Quantization, Strategy, WeightArgs};
 use shards::Weights;
 
 /// The tensors of a checkpoint, every name, type, shape and span checked.

@@ -1,8 +1,6 @@
 //! The work in pieces: a few rows of one stored tensor at a time, in file order.
 
-use crate::arch::Part;
-use crate::checkpoint::Checkpoint;
-use crate::decode::{self, Scales};
+use crate::decode::{self, Decoder};
 use crate::error::Error;
 use crate::plan::Plan;
 
@@ -28,12 +26,12 @@ pub(super) struct Job {
 }
 
 /// A job with the bytes that it needs.
-#[derive(Debug)]
 pub(super) struct Chunk {
     pub job: Job,
-    /// Rows as stored.
+    /// The rows' bytes as stored.
     pub raw: Vec<u8>,
-    pub scales: Option<Scales>,
+    /// What turns them into values.
+    pub decoder: Decoder,
 }
 
 /// All jobs in the order in which the file is written.
@@ -56,36 +54,6 @@ pub(super) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> {
 pub(super) fn read(plan: &Plan, job: Job, mut raw: Vec<u8>) -> Result<Chunk, Error> {
     let (target, _) = &plan.tensors[job.tensor];
     let part = &target.parts[job.part];
-    let stored = &plan.checkpoint.tensors()[part.tensor];
-    // Spans were checked against shapes, so that these products are inside the tensor.
-    let row_bytes = target.cols() * (stored.dtype.bitsize() as u64 / 8);
-    let first = part.first_row + job.first_row;
-    raw.resize((job.rows * row_bytes) as usize, 0);
-    plan.checkpoint.read_at(stored, first * row_bytes, &mut raw)?;
-    let scales = read_scales(&plan.checkpoint, part, first, job.rows, target.cols())?;
-    Ok(Chunk { job, raw, scales })
-}
-
-/// The block scales of `rows` rows from `first` on.
-fn read_scales(
-    checkpoint: &Checkpoint,
-    part: &Part,
-    first: u64,
-    rows: u64,
-    cols: u64,
-) -> Result<Option<Scales>, Error> {
-    let Some(scale) = part.scale else { return Ok(None) };
-    let stored = &checkpoint.tensors()[scale.tensor];
-    let [block_rows, block_width] = scale.block;
-    let block_cols = cols.div_ceil(block_width);
-    let (top, bottom) = (first / block_rows, (first + rows).div_ceil(block_rows));
-    let row_bytes = block_cols * (stored.dtype.bitsize() as u64 / 8);
-    let mut raw = vec![0; ((bottom - top) * row_bytes) as usize];
-    checkpoint.read_at(stored, top * row_bytes, &mut raw)?;
-    Ok(Some(Scales {
-        values: decode::scales(stored.dtype, &raw),
-        block_cols: block_cols as usize,
-        block: scale.block.map(|n| n as usize),
-        skip: (first - top * block_rows) as usize,
-    }))
+    let decoder = decode::read(&plan.checkpoint, part, target.cols(), job.first_row, job.rows, &mut raw)?;
+    Ok(Chunk { job, raw, decoder })
 }

@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use super::check::{Faults, limit};
 use super::chunks::Chunk;
-use crate::decode;
 use crate::plan::Plan;
 
 /// Elements that a thread takes at once, but never less than a row: their f32 form fits into a core's own cache.
@@ -17,9 +16,7 @@ const PIECE: usize = 1 << 15;
 pub(super) fn encode(plan: &Plan, chunk: &Chunk, codec: &Codec, out: &mut Vec<u8>) -> Faults {
     let (target, choice) = &plan.tensors[chunk.job.tensor];
     let part = &target.parts[chunk.job.part];
-    let dtype = plan.checkpoint.tensors()[part.tensor].dtype;
     let cols = target.cols() as usize;
-    let raw_row = cols * (dtype.bitsize() / 8);
     let out_row = cols / choice.dtype.block_len() * choice.dtype.block_bytes();
     let limit = limit(choice.dtype);
     // Flat index of the chunk's first element within the stored tensor.
@@ -27,11 +24,11 @@ pub(super) fn encode(plan: &Plan, chunk: &Chunk, codec: &Codec, out: &mut Vec<u8
 
     out.resize(chunk.job.rows as usize * out_row, 0);
     let rows = (PIECE / cols).max(1);
-    let pieces = chunk.raw.par_chunks(rows * raw_row).zip(out.par_chunks_mut(rows * out_row)).enumerate();
-    pieces
-        .map_init(Vec::new, |values: &mut Vec<f32>, (i, (raw, out))| {
-            values.resize(raw.len() / raw_row * cols, 0.0);
-            decode::rows(dtype, raw, cols, i * rows, chunk.scales.as_ref(), values);
+    out.par_chunks_mut(rows * out_row)
+        .enumerate()
+        .map_init(Vec::new, |values: &mut Vec<f32>, (i, out)| {
+            values.resize(out.len() / out_row * cols, 0.0);
+            chunk.decoder.rows(&chunk.raw, cols, i * rows, values);
             codec.quantize(values, out, None);
             Faults::scan(values, start + (i * rows * cols) as u64, limit)
         })

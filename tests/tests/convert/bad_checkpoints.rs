@@ -113,11 +113,16 @@ fn other_architectures_are_named() {
 #[test]
 fn c6_quantized_checkpoints_are_recognised_before_work() {
     for (config, method) in [
-        (json!({"quant_method": "gptq", "bits": 4}), "GPTQ"),
-        (json!({"quant_method": "awq", "bits": 4}), "AWQ"),
+        (json!({"quant_method": "gptq", "bits": 3, "group_size": 128}), "GPTQ with 3 bits"),
+        (json!({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemv"}), "AWQ in \"gemv\" layout"),
         (json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), "bitsandbytes"),
-        (json!({"quant_method": "compressed-tensors"}), "compressed-tensors"),
+        (json!({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}), "compressed-tensors"),
         (json!({"quant_method": "exl2"}), "EXL2"),
+        (json!({"quant_method": "exl3"}), "EXL3"),
+        (json!({"quant_method": "hqq"}), "HQQ"),
+        (json!({"quant_method": "quark"}), "quark"),
+        (json!({"quant_method": "torchao"}), "torchao"),
+        (json!({"quant_method": "something-new"}), "something-new"),
     ] {
         let sample = Sample::dense();
         sample.edit("config.json", |c| c["quantization_config"] = config);
@@ -132,7 +137,7 @@ fn c6_quantized_checkpoints_are_recognised_before_work() {
         let sample = Sample::dense();
         let name = format!("model.layers.0.self_attn.q_proj.{suffix}");
         sample.edit_tensors(WEIGHTS, |t| t.push((name.clone(), "F32", vec![1], vec![0; 4])));
-        sample.fails(&[], 3, &[&format!("quantized with {method} (tensor {name})")]);
+        sample.fails(&[], 3, &[&format!("quantized with {method} (tensor {name}")]);
     }
 }
 

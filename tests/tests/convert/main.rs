@@ -5,5 +5,6 @@ mod bad_tokenizers;
 mod dumps;
 mod limits;
 mod program;
+mod quantized;
 mod support;
 mod values;

@@ -196,12 +196,16 @@ pub fn sparse_checkpoint(dir: &Path, config: &Value) {
     write_sparse(&dir.join("model.safetensors"), &tensors, "BF16", 2);
 }
 
-fn type_name(dtype: safetensors::Dtype) -> &'static str {
+/// The name of a type in a safetensors header.
+pub fn type_name(dtype: safetensors::Dtype) -> &'static str {
     match dtype {
         safetensors::Dtype::BF16 => "BF16",
         safetensors::Dtype::F16 => "F16",
         safetensors::Dtype::F32 => "F32",
         safetensors::Dtype::F8_E4M3 => "F8_E4M3",
+        safetensors::Dtype::I8 => "I8",
+        safetensors::Dtype::I32 => "I32",
+        safetensors::Dtype::I64 => "I64",
         other => panic!("{other:?}"),
     }
 }

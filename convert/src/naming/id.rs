@@ -1,19 +1,15 @@
-//! `general.name`, `basename`, `size_label` and the like, from the checkpoint folder's name, by the rules of
-//! llama.cpp's converter: the name is split at "-", and each part is labelled by its look.
+//! Model ids as on the hub, `ORG/NAME`: the name is split at "-", and each part is labelled by its look.
 
-use std::path::Path;
-
-use qwren_quant::gguf::Value;
-
-use crate::Keys;
-
-/// What a folder's name says about a model.
+/// What an id, or a folder's name, says about a model.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Components {
-    basename: Option<String>,
-    finetune: Option<String>,
-    version: Option<String>,
-    size_label: Option<String>,
+pub(super) struct Id {
+    pub organization: Option<String>,
+    /// The whole name.
+    pub name: Option<String>,
+    pub basename: Option<String>,
+    pub finetune: Option<String>,
+    pub version: Option<String>,
+    pub size_label: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,43 +24,8 @@ enum Label {
     Type,
 }
 
-/// The keys `general.name` … `general.size_label` for a model of `parameters` elements; `experts` holds the number of
-/// experts and the parameters of the model with one expert a layer.
-pub(crate) fn keys(dir: &Path, parameters: u64, experts: Option<(u64, u64)>) -> Keys {
-    let name = model_name(dir);
-    let found = components(&name, parameters);
-    let computed = || match experts {
-        Some((n, one_expert)) => format!("{n}x{}", rounded(one_expert)),
-        None => rounded(parameters),
-    };
-    let all = [
-        ("general.name", Some(title(&name))),
-        ("general.version", found.version),
-        ("general.finetune", found.finetune),
-        ("general.basename", found.basename),
-        ("general.size_label", Some(found.size_label.unwrap_or_else(computed))),
-    ];
-    all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value?)))).collect()
-}
-
-/// The folder's own name; in a hub cache (`models--ORG--NAME/snapshots/HASH`) the repository's.
-fn model_name(dir: &Path) -> String {
-    // Canonical, so that "." has a name. Links inside a hub cache point to blobs, the snapshot folder is a real one.
-    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-    let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let repository = || {
-        let snapshots = dir.parent().filter(|p| name(p) == "snapshots")?;
-        let repository = name(snapshots.parent()?);
-        Some(repository.strip_prefix("models--")?.split_once("--")?.1.to_owned())
-    };
-    match repository().unwrap_or_else(|| name(&dir)) {
-        empty if empty.is_empty() => "model".to_owned(),
-        name => name,
-    }
-}
-
 /// "qwen3-0.6b" → "Qwen3 0.6b": words in lower case get capitals, numbers and versions stay.
-fn title(name: &str) -> String {
+pub(super) fn title(name: &str) -> String {
     let word = |w: &str| {
         let lower = w.chars().any(char::is_lowercase) && !w.chars().any(char::is_uppercase);
         let numeric = w.starts_with(|c: char| c.is_ascii_digit()) || w.strip_prefix('v').is_some_and(is_dotted);
@@ -88,60 +49,68 @@ fn capitals(word: &str) -> String {
     out
 }
 
-/// Labels the parts of a model's name.
-fn components(name: &str, parameters: u64) -> Components {
-    if name.contains(' ') {
-        return Components::default(); // a sentence, not a name by the hub's custom
-    }
-    let mut parts: Vec<String> = name.split('-').filter(|p| !p.is_empty()).map(str::to_owned).collect();
-    let mut labels: Vec<Option<Label>> = Vec::new();
-    for (i, part) in parts.iter_mut().enumerate() {
-        labels.push(label(i, part, parameters));
-    }
-    // "mini" says nothing where there is a number.
-    let sized = |label: &Option<Label>| *label == Some(Label::Size);
-    if parts.iter().zip(&labels).any(|(p, l)| sized(l) && p.contains(|c: char| c.is_ascii_digit())) {
+impl Id {
+    /// Takes an id apart; `parameters` are those of the model, or of one of its size.
+    pub fn parse(id: &str, parameters: u64) -> Id {
+        if id.contains(' ') {
+            // A sentence, not a name by the hub's custom.
+            return Id { name: Some(id.to_owned()), ..Id::default() };
+        }
+        let (organization, name) = id.split_once('/').map_or((None, id), |(org, name)| (Some(org), name));
+        // "./x" has none.
+        let organization = organization.filter(|org| !org.is_empty() && !org.starts_with('.')).map(str::to_owned);
+        let mut parts: Vec<String> = name.split('-').filter(|p| !p.is_empty()).map(str::to_owned).collect();
+        let mut labels: Vec<Option<Label>> = Vec::new();
+        for (i, part) in parts.iter_mut().enumerate() {
+            labels.push(label(i, part, parameters));
+        }
+        // "mini" says nothing where there is a number.
+        let sized = |label: &Option<Label>| *label == Some(Label::Size);
+        if parts.iter().zip(&labels).any(|(p, l)| sized(l) && p.contains(|c: char| c.is_ascii_digit())) {
+            for (part, label) in parts.iter().zip(&mut labels) {
+                if sized(label) && part.chars().all(char::is_alphabetic) {
+                    *label = None;
+                }
+            }
+        }
+        let mut leading = true;
         for (part, label) in parts.iter().zip(&mut labels) {
-            if sized(label) && part.chars().all(char::is_alphabetic) {
-                *label = None;
+            match label {
+                None if leading && part.starts_with(char::is_alphabetic) => *label = Some(Label::Basename),
+                Some(Label::Version) if leading => *label = Some(Label::BasenameVersion),
+                _ => {
+                    leading = false;
+                    label.get_or_insert(Label::Finetune);
+                }
             }
         }
-    }
-    let mut leading = true;
-    for (part, label) in parts.iter().zip(&mut labels) {
-        match label {
-            None if leading && part.starts_with(char::is_alphabetic) => *label = Some(Label::Basename),
-            Some(Label::Version) if leading => *label = Some(Label::BasenameVersion),
-            _ => {
-                leading = false;
-                label.get_or_insert(Label::Finetune);
-            }
+        for label in labels.iter_mut().rev().take_while(|l| **l == Some(Label::BasenameVersion)) {
+            *label = Some(Label::Version);
         }
-    }
-    for label in labels.iter_mut().rev().take_while(|l| **l == Some(Label::BasenameVersion)) {
-        *label = Some(Label::Version);
-    }
 
-    let join = |wanted: &[Label]| {
-        let mut chosen: Vec<&str> = Vec::new();
-        for (part, label) in parts.iter().zip(&labels) {
-            let repeated = *label == Some(Label::Size) && chosen.contains(&part.as_str());
-            if label.is_some_and(|l| wanted.contains(&l)) && !repeated {
-                chosen.push(part);
+        let join = |wanted: &[Label]| {
+            let mut chosen: Vec<&str> = Vec::new();
+            for (part, label) in parts.iter().zip(&labels) {
+                let repeated = *label == Some(Label::Size) && chosen.contains(&part.as_str());
+                if label.is_some_and(|l| wanted.contains(&l)) && !repeated {
+                    chosen.push(part);
+                }
             }
+            (!chosen.is_empty()).then(|| chosen.join("-"))
+        };
+        let mut found = Id {
+            organization,
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            basename: join(&[Label::Basename, Label::BasenameVersion]),
+            finetune: join(&[Label::Finetune]),
+            version: join(&[Label::Version]),
+            size_label: join(&[Label::Size]),
+        };
+        if found.finetune.is_none() && found.version.is_none() && found.size_label.is_none() {
+            found.basename = None; // one word: too little to go by
         }
-        (!chosen.is_empty()).then(|| chosen.join("-"))
-    };
-    let mut found = Components {
-        basename: join(&[Label::Basename, Label::BasenameVersion]),
-        finetune: join(&[Label::Finetune]),
-        version: join(&[Label::Version]),
-        size_label: join(&[Label::Size]),
-    };
-    if found.finetune.is_none() && found.version.is_none() && found.size_label.is_none() {
-        found.basename = None; // one word: too little to go by
+        found
     }
-    found
 }
 
 /// What part number `i` looks like; its spelling is made regular.
@@ -231,7 +200,7 @@ fn is_size(s: &str) -> bool {
 }
 
 /// Two significant digits and a unit: "596M", "1.7B", "0.45K".
-fn rounded(parameters: u64) -> String {
+pub(super) fn rounded(parameters: u64) -> String {
     let n = parameters as f64;
     let (scaled, unit) = match parameters {
         p if p > 1_000_000_000_000 => (n * 1e-12, 'T'),
@@ -251,7 +220,7 @@ mod tests {
     use super::*;
 
     fn parts(name: &str, parameters: u64) -> [Option<String>; 4] {
-        let c = components(name, parameters);
+        let c = Id::parse(name, parameters);
         [c.basename, c.finetune, c.version, c.size_label]
     }
 
@@ -315,16 +284,5 @@ mod tests {
         ] {
             assert_eq!(rounded(n), expected);
         }
-    }
-
-    #[test]
-    fn a_hub_cache_folder_is_called_as_its_repository() {
-        let dir = tempfile::tempdir().unwrap();
-        let snapshot = dir.path().join("models--Qwen--Qwen3-0.6B/snapshots/c1899de289a04d12100db370d81485cdf75e47ca");
-        std::fs::create_dir_all(&snapshot).unwrap();
-        assert_eq!(model_name(&snapshot), "Qwen3-0.6B");
-        let plain = dir.path().join("my model");
-        std::fs::create_dir(&plain).unwrap();
-        assert_eq!(model_name(&plain.join(".")), "my model");
     }
 }
