@@ -92,7 +92,12 @@ impl Plan {
 
         let tensors: Vec<(Target, Choice)> = targets.into_iter().zip(choices).collect();
         let layout = lay_out(&metadata, &tensors).map_err(|e| e.of(dir))?;
-        let notes = [checkpoint.notes().to_vec(), mapped.notes, tokenizer.notes, sampling_notes].concat();
+        let lossy = config.quantization.name().map(|name| {
+            let original = naming::base_models(&card).first().map(|id| format!(", {id},")).unwrap_or_default();
+            format!("the weights are stored as {name} and decoded first; the original checkpoint{original} gives a better file")
+        });
+        let lossy = lossy.into_iter().collect();
+        let notes = [checkpoint.notes().to_vec(), lossy, mapped.notes, tokenizer.notes, sampling_notes].concat();
         let (tokens, pads) = (tokenizer.tokens, tokenizer.pads);
         Ok(Plan { checkpoint, file_type: options.file_type, tensors, metadata, layout, tokens, pads, notes })
     }

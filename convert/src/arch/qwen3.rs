@@ -15,13 +15,13 @@ const ACTIVATIONS: [&str; 6] =
     [".input_scale", "_activation_scale", ".input_zero_point", ".k_scale", ".v_scale", ".q_scale"];
 
 pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result<Mapped, Error> {
-    let mut m = Mapper { lookup: Lookup::new(checkpoint), config, targets: Vec::new() };
+    let mut m = Mapper { lookup: Lookup::new(checkpoint), prefix: prefix(checkpoint), config, targets: Vec::new() };
     let (h, vocab) = (u64::from(config.hidden), u64::from(config.vocab));
-    let head_dim = head_dim(checkpoint, config);
+    let head_dim = m.head_dim();
     let mut notes = Vec::new();
 
-    m.one(None, "token_embd", "model.embed_tokens", &[vocab, h])?;
-    m.one(None, "output_norm", "model.norm", &[h])?;
+    m.one(None, "token_embd", &format!("{}embed_tokens", m.prefix), &[vocab, h])?;
+    m.one(None, "output_norm", &format!("{}norm", m.prefix), &[h])?;
     match (checkpoint.index_of("lm_head.weight"), config.tied) {
         (Some(_), _) if tie => {
             m.lookup.find_optional("lm_head.weight");
@@ -59,27 +59,36 @@ pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result
     Ok(Mapped { targets, head_dim: head_dim as u32, notes })
 }
 
-/// config.json's head_dim; without one the length of a q_norm settles it (0.6B: 128, not hidden / heads = 64).
-/// Every other shape is then checked against it.
-fn head_dim(checkpoint: &Checkpoint, config: &Config) -> u64 {
-    let stored = || checkpoint.tensor("model.layers.0.self_attn.q_norm.weight")?.shape.first().copied();
-    let derived = || u64::from(config.hidden / config.heads).max(1);
-    config.head_dim.map(u64::from).or_else(stored).filter(|d| (1..=1 << 12).contains(d)).unwrap_or_else(derived)
+/// What names begin with: embedding models and some exports leave "model." out.
+fn prefix(checkpoint: &Checkpoint) -> &'static str {
+    let has = |name: &str| checkpoint.tensor(name).is_some();
+    if has("embed_tokens.weight") && !has("model.embed_tokens.weight") { "" } else { "model." }
 }
 
 struct Mapper<'a> {
     lookup: Lookup<'a>,
+    prefix: &'static str,
     config: &'a Config,
     targets: Vec<Target>,
 }
 
 impl Mapper<'_> {
+    /// config.json's head_dim; without one the length of a q_norm settles it (0.6B: 128, not hidden / heads = 64).
+    /// Every other shape is then checked against it.
+    fn head_dim(&self) -> u64 {
+        let norm = format!("{}layers.0.self_attn.q_norm.weight", self.prefix);
+        let stored = || self.lookup.checkpoint().tensor(&norm)?.shape.first().copied();
+        let derived = || u64::from(self.config.hidden / self.config.heads).max(1);
+        let known = self.config.head_dim.map(u64::from).or_else(stored);
+        known.filter(|d| (1..=1 << 12).contains(d)).unwrap_or_else(derived)
+    }
+
     /// All tensors of layer `l`. Shapes are PyTorch's, `[rows, cols]` = `[out, in]`.
     fn layer(&mut self, l: u32, head_dim: u64) -> Result<(), Error> {
         let c = self.config;
         let (h, ff) = (u64::from(c.hidden), u64::from(c.ff));
         let (q, kv) = (u64::from(c.heads) * head_dim, u64::from(c.kv_heads) * head_dim);
-        let hf = format!("model.layers.{l}");
+        let hf = format!("{}layers.{l}", self.prefix);
         let mut one = |gguf: &str, name: &str, shape: &[u64]| self.one(Some(l), gguf, &format!("{hf}.{name}"), shape);
 
         one("attn_norm", "input_layernorm", &[h])?;

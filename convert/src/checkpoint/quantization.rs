@@ -23,6 +23,19 @@ pub enum Quantization {
     CompressedTensors(Vec<WeightArgs>),
 }
 
+impl Quantization {
+    /// Name of the method; `None` for ordinary weights.
+    pub fn name(&self) -> Option<&'static str> {
+        match self {
+            Quantization::None => None,
+            Quantization::Fp8 { .. } => Some("FP8"),
+            Quantization::Gptq(_) => Some("GPTQ"),
+            Quantization::Awq(_) => Some("AWQ"),
+            Quantization::CompressedTensors(_) => Some("compressed-tensors"),
+        }
+    }
+}
+
 /// What a GPTQ checkpoint says of all of its matrices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GptqConfig {
@@ -79,7 +92,7 @@ impl WeightArgs {
 
 /// A method, or a kind of it, that is not read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     method: String,
     /// What gave it away.
     seen: String,
@@ -92,7 +105,7 @@ impl From<Refused> for Problem {
 }
 
 /// The method that config.json names.
-pub(super) fn read(config: &Value) -> Result<Quantization, Refused> {
+pub(crate) fn read(config: &Value) -> Result<Quantization, Refused> {
     // Older files of compressed-tensors call it compression_config.
     let found = ["quantization_config", "compression_config"].into_iter().find(|key| config[*key].is_object());
     let Some(key) = found else {
@@ -116,7 +129,6 @@ pub(super) fn read(config: &Value) -> Result<Quantization, Refused> {
         "gptq" => gptq(q),
         "awq" => awq(q),
         "compressed-tensors" => compressed_tensors(q),
-        // GPTQ's and AWQ's tensors have other zero points or another order here, depending on the version.
         other => Err(refused(spelled(other), format!("quant_method {other:?}"))),
     }
 }

@@ -1,7 +1,8 @@
 //! A probe of what is about to be written: a tokenizer rebuilt from the file's tables alone, as its readers will rebuild
 //! it, must give the same ids as the checkpoint's own. What a structural check can't foresee shows here, before work starts.
 
-use std::thread;
+use std::sync::Once;
+use std::{panic, thread};
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::NFC;
@@ -12,6 +13,9 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 
 use super::{Kind, TokenizerError, structure};
+
+/// The thread that runs the library.
+const THREAD: &str = "tokenizer probe";
 
 /// Texts that differ under most ways to tokenize: letters of several scripts, digits, runs of blanks and newlines,
 /// contractions, composed and decomposed accents, symbols, emoji of several code points.
@@ -43,33 +47,46 @@ pub(super) fn check(
     kinds: &[Kind],
     merges: &[String],
 ) -> Result<Option<String>, TokenizerError> {
-    // A thread of its own keeps a panic of the library, which was not written for hostile files, from ending the program.
-    let compared = thread::scope(|s| s.spawn(|| compare(own, texts, kinds, merges)).join());
-    compared.unwrap_or_else(|_| Err(TokenizerError::Library("it gave up".to_owned())))
+    guarded(|| compare(own, texts, kinds, merges))
 }
 
+/// Runs code of the library, which was not written for hostile files, on a thread of its own, where a panic neither ends
+/// the program nor prints anything.
+fn guarded<T: Send>(f: impl FnOnce() -> Result<T, TokenizerError> + Send) -> Result<T, TokenizerError> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if thread::current().name() != Some(THREAD) {
+                others(info);
+            }
+        }));
+    });
+    thread::scope(|s| match thread::Builder::new().name(THREAD.to_owned()).spawn_scoped(s, f) {
+        Ok(running) => running.join().unwrap_or_else(|_| Err(TokenizerError::Library("it gave up".to_owned()))),
+        Err(e) => Err(TokenizerError::Library(e.to_string())),
+    })
+}
+
+/// One tokenizer after the other: each takes tens of megabytes.
 fn compare(own: &[u8], texts: &[String], kinds: &[Kind], merges: &[String]) -> Result<Option<String>, TokenizerError> {
     let library = |e: tokenizers::Error| TokenizerError::Library(e.to_string());
-    let own = Tokenizer::from_bytes(own).map_err(library)?;
-    let written = rebuild(texts, kinds, merges).map_err(library)?;
-    let differs = |text: &str| -> Result<bool, TokenizerError> {
-        let ids = |t: &Tokenizer| t.encode_fast(text, false).map(|e| e.get_ids().to_vec()).map_err(library);
-        Ok(ids(&own)? != ids(&written)?)
+    let around: Vec<String> = added(texts, kinds).map(|(text, _)| format!("a {text} b{text}\n")).collect();
+    let all = || TEXTS.iter().copied().chain(around.iter().map(String::as_str));
+    let ids = |tokenizer: Tokenizer| -> Result<Vec<Vec<u32>>, TokenizerError> {
+        all().map(|text| tokenizer.encode_fast(text, false).map(|e| e.get_ids().to_vec()).map_err(library)).collect()
     };
-    for text in TEXTS {
-        if differs(text)? {
-            return Err(TokenizerError::Probe { text: text.to_owned() });
-        }
+    let own = ids(Tokenizer::from_bytes(own).map_err(library)?)?;
+    let written = ids(rebuild(texts, kinds, merges).map_err(library)?)?;
+    let Some(first) = own.iter().zip(&written).position(|(a, b)| a != b) else { return Ok(None) };
+    if let Some(text) = TEXTS.get(first) {
+        return Err(TokenizerError::Probe { text: (*text).to_owned() });
     }
-    for (text, _) in added(texts, kinds) {
-        if differs(&format!("a {text} b{text}\n"))? {
-            return Ok(Some(format!(
-                "around the added token {text:?} text is split otherwise than by the checkpoint's own tokenizer: a GGUF file \
-                 can't carry its rules for blanks or words"
-            )));
-        }
-    }
-    Ok(None)
+    let text = added(texts, kinds).nth(first - TEXTS.len()).map_or("", |(text, _)| text);
+    Ok(Some(format!(
+        "around the added token {text:?} text is split otherwise than by the checkpoint's own tokenizer: a GGUF file can't \
+         carry its rules for blanks or words"
+    )))
 }
 
 /// The tokenizer that the tables describe: Qwen's steps over these tokens and merges.
@@ -154,6 +171,12 @@ mod tests {
         own["added_tokens"][0]["lstrip"] = json!(true);
         let note = run(&own, &texts, &kinds, &merges).unwrap().unwrap();
         assert!(note.contains("\"<x>\""), "{note}");
+    }
+
+    #[test]
+    fn a_panic_in_the_library_is_an_error() {
+        let error = guarded::<()>(|| panic!("an index out of bounds, say")).unwrap_err();
+        assert_eq!(error.to_string(), "is refused by the tokenizers library: it gave up");
     }
 
     #[test]

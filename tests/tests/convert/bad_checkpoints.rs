@@ -128,6 +128,11 @@ fn c6_quantized_checkpoints_are_recognised_before_work() {
         sample.edit("config.json", |c| c["quantization_config"] = config);
         sample.fails(&[], 3, &[&format!("quantized with {method}"), "use the original checkpoint"]);
     }
+    // The model card knows what to fetch.
+    let card = Sample::dense();
+    card.edit("config.json", |c| c["quantization_config"] = json!({"quant_method": "hqq"}));
+    fs::write(card.path("README.md"), "---\nlicense: mit\nbase_model:\n- Qwen/Qwen3-8B\n---\n").unwrap();
+    card.fails(&[], 3, &["config.json: is quantized with HQQ", "use the original checkpoint, Qwen/Qwen3-8B"]);
     let mlx = Sample::dense();
     mlx.edit("config.json", |c| c["quantization"] = json!({"group_size": 64, "bits": 4}));
     mlx.fails(&[], 3, &["quantized with MLX"]);
@@ -336,8 +341,8 @@ fn experts_stored_as_one_tensor_convert_to_the_same_bytes() {
 #[test]
 fn a_header_with_more_tensors_than_any_model_is_read_in_time() {
     let sample = Sample::new(json!({"tie_word_embeddings": true}), 1);
-    let tensors: Vec<(String, Vec<u64>)> = (0..200_000).map(|i| (format!("t{i}"), vec![0])).collect();
-    write_sparse(&sample.path(WEIGHTS), &tensors, "F32", 4);
+    let tensors: Vec<_> = (0..200_000).map(|i| (format!("t{i}"), "F32", vec![0])).collect();
+    write_sparse(&sample.path(WEIGHTS), &tensors);
     sample.fails(&[], 2, &["tensor model.embed_tokens.weight is missing"]);
 }
 

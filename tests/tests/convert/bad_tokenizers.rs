@@ -27,6 +27,52 @@ fn c1_a_tokenizer_of_another_kind_is_told_by_its_difference() {
 }
 
 #[test]
+fn c1_c9_a_fine_tune_with_tokens_template_and_size_of_its_own() {
+    // Grown, and shrunk to the last token: 752 tokens.
+    for (rows, unused) in [(1024u64, 271), (753, 0)] {
+        let sample = Sample::new(json!({"vocab_size": rows, "_name_or_path": "me/Qwen3-Tuned"}), 1);
+        sample.edit("tokenizer.json", |t| {
+            let added = t["added_tokens"].as_array_mut().unwrap();
+            let mut token = added[0].clone();
+            (token["id"], token["content"]) = (json!(752), json!("<|my_turn|>"));
+            added.push(token);
+            t["post_processor"] = json!({"type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|my_turn|>", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<|my_turn|>": {"id": "<|my_turn|>", "ids": [752], "tokens": ["<|my_turn|>"]}}});
+        });
+        // An opened think tag at the end, as the Thinking-2507 models have it.
+        let template = "{% for m in messages %}{{ m.content }}{% endfor %}<|my_turn|><think>\n";
+        sample.edit("tokenizer_config.json", |c| {
+            c["tokenizer_class"] = json!("MyTokenizer");
+            c["eos_token"] = json!("<|my_turn|>");
+            c["chat_template"] = json!(template);
+        });
+        let output = sample.converts(&["--type", "q8_0"]);
+        let told = format!("vocabulary: {} tokens, {unused} unused rows", rows - unused);
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&told), "{}", String::from_utf8_lossy(&output.stderr));
+        let file = GgufFile::open(&sample.out()).unwrap();
+        let header = file.header();
+        assert_eq!(header.str("tokenizer.chat_template").unwrap(), Some(template));
+        assert_eq!(header.u32("tokenizer.ggml.eos_token_id").unwrap(), Some(752));
+        assert_eq!(header.bool("tokenizer.ggml.add_eos_token").unwrap(), Some(true));
+        assert_eq!(header.str("tokenizer.ggml.pre").unwrap(), Some("qwen2"));
+        assert_eq!(header.str("general.organization").unwrap(), Some("Me"));
+        assert_eq!(header.strings("tokenizer.ggml.tokens").unwrap().unwrap().len() as u64, rows);
+    }
+}
+
+#[test]
+fn c10_of_several_end_tokens_the_first_one_is_written() {
+    let sample = Sample::dense();
+    sample.edit("config.json", |c| c["eos_token_id"] = json!([745, 743]));
+    sample.edit("tokenizer_config.json", |c| _ = c.as_object_mut().unwrap().remove("eos_token"));
+    sample.converts(&["--type", "q8_0", "--quiet"]);
+    let file = GgufFile::open(&sample.out()).unwrap();
+    assert_eq!(file.header().u32("tokenizer.ggml.eos_token_id").unwrap(), Some(745));
+}
+
+#[test]
 fn c9_tokens_in_the_padding_are_carried_and_those_beyond_it_refused() {
     let sample = Sample::dense();
     sample.edit("tokenizer.json", |t| {

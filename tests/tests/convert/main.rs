@@ -5,6 +5,7 @@ mod bad_tokenizers;
 mod dumps;
 mod limits;
 mod program;
+mod published;
 mod quantized;
 mod support;
 mod values;

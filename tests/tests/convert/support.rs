@@ -170,11 +170,16 @@ pub fn lfs_pointer(size: u64) -> String {
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {size}\n", "0f".repeat(32))
 }
 
-/// Writes a safetensors file whose data are a hole: zeros that take no room.
-pub fn write_sparse(path: &Path, tensors: &[(String, Vec<u64>)], dtype: &str, bytes_each: u64) {
+/// Writes a safetensors file of (name, type, shape) whose data are a hole: zeros that take no room.
+pub fn write_sparse(path: &Path, tensors: &[(String, &'static str, Vec<u64>)]) {
     let mut header = serde_json::Map::new();
     let mut at = 0;
-    for (name, shape) in tensors {
+    for (name, dtype, shape) in tensors {
+        let bytes_each = match *dtype {
+            "F32" | "I32" => 4,
+            "I64" => 8,
+            _ => 2,
+        };
         let end = at + shape.iter().product::<u64>() * bytes_each;
         header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]}));
         at = end;
@@ -186,14 +191,16 @@ pub fn write_sparse(path: &Path, tensors: &[(String, Vec<u64>)], dtype: &str, by
     file.set_len(8 + header.len() as u64 + at).expect("a sparse file");
 }
 
+/// The tensors of a BF16 checkpoint with this config.json.
+pub fn sparse_tensors(config: &Value) -> Vec<(String, &'static str, Vec<u64>)> {
+    let wide = |shape: Vec<usize>| shape.into_iter().map(|n| n as u64).collect();
+    generated::tensor_shapes(config).into_iter().map(|(name, shape)| (name, "BF16", wide(shape))).collect()
+}
+
 /// Writes config.json and a sparse BF16 checkpoint of its shapes.
 pub fn sparse_checkpoint(dir: &Path, config: &Value) {
     fs::write(dir.join("config.json"), config.to_string()).expect("config.json");
-    let tensors: Vec<(String, Vec<u64>)> = generated::tensor_shapes(config)
-        .into_iter()
-        .map(|(name, shape)| (name, shape.into_iter().map(|n| n as u64).collect()))
-        .collect();
-    write_sparse(&dir.join("model.safetensors"), &tensors, "BF16", 2);
+    write_sparse(&dir.join("model.safetensors"), &sparse_tensors(config));
 }
 
 /// The name of a type in a safetensors header.

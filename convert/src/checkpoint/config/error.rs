@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The model is of another family.
-    #[error("architecture {0} is not supported; Qwen3ForCausalLM and Qwen3MoeForCausalLM are")]
+    #[error("architecture {0} is not supported; use a checkpoint of Qwen3ForCausalLM or Qwen3MoeForCausalLM")]
     Architecture(String),
     /// Nothing says what the model is.
     #[error("names no architecture; is this a model's folder?")]

@@ -72,7 +72,7 @@ pub struct Config {
     pub moe: Option<Moe>,
     /// How weights are quantized.
     pub quantization: Quantization,
-    /// `X_token_id` entries that are integers.
+    /// `X_token_id` entries.
     pub token_ids: TokenIds,
     /// What the model was saved or loaded as: an id of the hub, or a path on somebody's disk.
     pub name_or_path: Option<String>,
@@ -193,7 +193,8 @@ impl Config {
             quantization,
             token_ids: TokenIds {
                 bos: id(&raw.bos_token_id),
-                eos: id(&raw.eos_token_id),
+                // Of several end tokens the first one; where the tokenizer names one by its text, that one wins.
+                eos: raw.eos_token_id.as_ref().and_then(|v| v.get(0).unwrap_or(v).as_u64()),
                 unk: id(&raw.unk_token_id),
                 sep: id(&raw.sep_token_id),
                 pad: id(&raw.pad_token_id),
@@ -274,7 +275,7 @@ fn float(name: &'static str, value: Option<f64>, min: f64, max: f64) -> Result<f
     if (min..=max).contains(&value) { Ok(value as f32) } else { Err(ConfigError::Range { name, value, min, max }) }
 }
 
-/// A token id; lists (of several end tokens) are no single id.
+/// A token id.
 fn id(value: &Option<Value>) -> Option<u64> {
     value.as_ref().and_then(Value::as_u64)
 }

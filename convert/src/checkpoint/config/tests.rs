@@ -37,7 +37,7 @@ fn without(key: &str) -> Result<Config, Error> {
 fn both_styles_say_the_same() {
     let old = read(&published()).unwrap();
     assert_eq!((old.rope_theta, old.context, old.tied), (1e6, 40960, Some(true)));
-    assert_eq!((old.token_ids.bos, old.token_ids.eos), (Some(151643), None));
+    assert_eq!((old.token_ids.bos, old.token_ids.eos), (Some(151643), Some(151645)));
     let mut new = published();
     let map = new.as_object_mut().unwrap();
     map.remove("rope_theta");
