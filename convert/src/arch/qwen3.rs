@@ -22,12 +22,17 @@ pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result
 
     m.one(None, "token_embd", &format!("{}embed_tokens", m.prefix), &[vocab, h])?;
     m.one(None, "output_norm", &format!("{}norm", m.prefix), &[h])?;
-    match (checkpoint.index_of("lm_head.weight"), config.tied) {
-        (Some(_), _) if tie => {
-            m.lookup.find_optional("lm_head.weight");
+    // Under a name of its own when it is quantized.
+    let head: Vec<&str> =
+        checkpoint.tensors().iter().map(|t| t.name.as_str()).filter(|name| name.starts_with("lm_head.")).collect();
+    match (head.is_empty(), config.tied) {
+        (false, _) if tie => {
+            for name in head {
+                m.lookup.find_optional(name);
+            }
             notes.push("lm_head.weight is left out, as --tie-embeddings asks".to_owned());
         }
-        (Some(_), tied) => {
+        (false, tied) => {
             if tied == Some(true) {
                 notes.push(
                     "config.json ties the embeddings, but lm_head.weight is stored: it becomes output.weight"
@@ -36,8 +41,8 @@ pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result
             }
             m.one(None, "output", "lm_head", &[vocab, h])?;
         }
-        (None, Some(false)) if !tie => return Err(Problem::MissingHead.of(checkpoint.dir().join(config::FILE))),
-        (None, _) => {}
+        (true, Some(false)) if !tie => return Err(Problem::MissingHead.of(checkpoint.dir().join(config::FILE))),
+        (true, _) => {}
     }
     for layer in 0..config.layers {
         m.layer(layer, head_dim)?;

@@ -308,8 +308,16 @@ fn c20_read_only_folders_and_hub_links_work() {
     };
     read_only(true);
     let output = sample.run(&["--type", "f32"]);
+    // The same through a name of other letters.
+    let named = blobs.with_file_name("модель 模型 é");
+    symlink(sample.dir(), &named).unwrap();
+    let out = blobs.with_file_name("вывод.gguf");
+    let again = convert(&named, &["--type", "f32", "-o", out.to_str().unwrap()]);
     read_only(false);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for output in [output, again] {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(fs::read(out).unwrap() == fs::read(sample.out()).unwrap());
 }
 
 #[test]

@@ -81,6 +81,36 @@ fn c5_c23_every_form_decodes_to_its_values() {
 }
 
 #[test]
+fn a_quantized_head_is_a_head() {
+    let case = case("gptq4");
+    let sample = case.sample();
+    sample.edit_tensors(WEIGHTS, |all| {
+        all.retain(|t| t.0 != "lm_head.weight");
+        // [768, 48] in groups of 16.
+        for (suffix, dtype, shape, bytes) in [
+            ("qweight", "I32", vec![6, 768], 4 * 6 * 768),
+            ("qzeros", "I32", vec![3, 96], 4 * 3 * 96),
+            ("scales", "F16", vec![3, 768], 2 * 3 * 768),
+        ] {
+            all.push((format!("lm_head.{suffix}"), dtype, shape, vec![0x3c; bytes]));
+        }
+    });
+    sample.converts(&["--type", "f32", "--quiet"]);
+    let file = GgufFile::open(&sample.out()).unwrap();
+    // Zero points 0x3c + 0x11 = 0x4d, nibbles 13 and 4; integers 12 and 3; scale 0x3c3c in f16.
+    let scale = half::f16::from_bits(0x3c3c).to_f32();
+    let expected: Vec<f32> = (0..768 * 48)
+        .map(|i| if i % 48 % 2 == 0 { 12.0 } else { 3.0 } - if i / 48 % 2 == 0 { 13.0 } else { 4.0 })
+        .collect();
+    let data = file.data(file.header().tensor("output.weight").unwrap());
+    let values = data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+    assert!(values.eq(expected.into_iter().map(|v: f32| v * scale)));
+
+    sample.converts(&["--type", "f32", "--quiet", "--force", "--tie-embeddings"]);
+    assert!(GgufFile::open(&sample.out()).unwrap().header().tensor("output.weight").is_none());
+}
+
+#[test]
 fn activation_and_cache_scales_are_not_weights() {
     let case = case("float-tensor");
     let sample = case.sample();
