@@ -1,108 +1,174 @@
-//! Q4_K, Q5_K, Q6_K times one token: integer sums of four rows at a time, straight from the blocks.
+//! Q4_K, Q5_K, Q6_K times one token: integer sums of eight rows at a time, straight from the blocks.
 use std::arch::x86_64::*;
 
 use super::lanes::{self, *};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
 
-/// Rows whose sums are reduced together: four vectors of eight lanes make one of four totals.
-const ROWS: usize = 4;
+/// Rows whose sums are reduced together: eight vectors of eight lanes make one of eight totals.
+const ROWS: usize = 8;
 
 /// One block of a token's row.
 struct ActBlock<'a> {
     /// The 256 values, 32 at a time.
     q: &'a [[i8; 32]; 8],
     /// Sums per 16.
-    sums16: __m256i,
-    /// Sums per 32, in order.
-    sums32: __m128i,
+    sums: &'a [i16; 16],
 }
 
-/// The int32 lanes of a row's block: Σ scale·(q·a), and Σ min·(Σ a).
-struct Sums {
-    dot: __m256i,
-    offset: __m128i,
+/// Asks for the weights to come, a few lines with each step of the work: a burst of requests would hold up the loads
+/// behind it. The rows after these eight lie right behind them in the file; asked for in that order, they look to the
+/// memory like one sequential reader, whatever order the eight are read in.
+struct Ahead<'a, B> {
+    w: &'a [B],
+    /// In bytes from the start of `w`.
+    at: usize,
+}
+
+impl<B> Ahead<'_, B> {
+    /// Asks for `1 / parts` of a block of each row.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn step(&mut self, parts: usize) {
+        let bytes = ROWS * size_of::<B>() / parts;
+        prefetch(self.w, self.at, bytes);
+        self.at += bytes;
+    }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    let repeat = Repeat::new();
-    gemv(w, acts, out, |w: &BlockQ4K, a| sums_q4_k(w, a, &repeat), |w| (w.d.bits(), w.dmin.bits()));
+    gemv(w, acts, out, |w: [&BlockQ4K; ROWS], a, ahead| {
+        affine(w, a, ahead, |w, i| {
+            let qs = load_u8(&w.qs.as_chunks().0[i]);
+            [low_nibbles(qs), high_nibbles(qs)]
+        })
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    let repeat = Repeat::new();
-    gemv(w, acts, out, |w: &BlockQ5K, a| sums_q5_k(w, a, &repeat), |w| (w.d.bits(), w.dmin.bits()));
+    gemv(w, acts, out, |w: [&BlockQ5K; ROWS], a, ahead| {
+        affine(w, a, ahead, |w, i| {
+            let (qs, qh) = (load_u8(&w.qs.as_chunks().0[i]), load_u8(&w.qh));
+            let (low, high) = (fifth_bit(qh, 2 * i), fifth_bit(qh, 2 * i + 1));
+            [_mm256_or_si256(low_nibbles(qs), low), _mm256_or_si256(high_nibbles(qs), high)]
+        })
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let repeat = Repeat::new();
-    gemv(w, acts, out, |w: &BlockQ6K, a| sums_q6_k(w, a, &repeat), |w| (w.d.bits(), 0));
+    gemv(w, acts, out, |w: [&BlockQ6K; ROWS], a, ahead| {
+        let sums = load_i16(a.sums);
+        let mut dots = [_mm256_setzero_si256(); ROWS];
+        for r in 0..ROWS {
+            ahead.step(ROWS);
+            dots[r] = dot_q6_k(w[r], a, sums, &repeat);
+        }
+        let d = halves8(w.map(|w| w.d.bits()));
+        _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum8_i32(dots)))
+    });
 }
 
-/// `sum += da · (d · dot − dmin · offset)` block by block, as the scalar definition has it.
+/// `sum += da · value` block by block, as the scalar definition has it; `value` gives eight rows' at once.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn gemv<B: Block>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
-    sums: impl Fn(&B, &ActBlock<'_>) -> Sums,
-    units: impl Fn(&B) -> (u16, u16),
+    value: impl Fn([&B; ROWS], &ActBlock<'_>, &mut Ahead<'_, B>) -> __m256,
 ) {
     let per_row = acts.cols() / SUPER;
     let w = blocks::<B>(w);
     let rows = w.len() / per_row;
+    let q = &acts.quants(0).as_chunks::<32>().0.as_chunks::<8>().0[..per_row];
+    let sums = &acts.sums(0).as_chunks::<16>().0[..per_row];
+    let scales = &acts.scales(0)[..per_row];
     for first in (0..rows).step_by(ROWS) {
+        let mut ahead = Ahead { w, at: (first + ROWS) * per_row * size_of::<B>() };
         let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
-        let step = ROWS * size_of::<B>();
-        for t in 0..acts.tokens() {
-            let q = acts.quants(t).as_chunks::<32>().0.as_chunks::<8>().0;
-            let sums16 = acts.sums(t).as_chunks::<16>().0;
-            let scales = acts.scales(t);
-            let mut total = _mm_setzero_ps();
-            for b in 0..per_row {
-                if t == 0 {
-                    // A block of each row further on: the rows to come lie right behind these.
-                    prefetch(w[0], (per_row + b) * step, step);
-                }
-                let sums16 = load_i16(&sums16[b]);
-                let sums32 = _mm_hadd_epi16(_mm256_castsi256_si128(sums16), _mm256_extracti128_si256::<1>(sums16));
-                let a = ActBlock { q: &q[b], sums16, sums32 };
-                let s: [Sums; ROWS] = [sums(&w[0][b], &a), sums(&w[1][b], &a), sums(&w[2][b], &a), sums(&w[3][b], &a)];
-                let u = [units(&w[0][b]), units(&w[1][b]), units(&w[2][b]), units(&w[3][b])];
-                let dot = sum4_i32([s[0].dot, s[1].dot, s[2].dot, s[3].dot]);
-                let offset = sum4_i32_half([s[0].offset, s[1].offset, s[2].offset, s[3].offset]);
-                let value = _mm_sub_ps(
-                    _mm_mul_ps(halves4([u[0].0, u[1].0, u[2].0, u[3].0]), _mm_cvtepi32_ps(dot)),
-                    _mm_mul_ps(halves4([u[0].1, u[1].1, u[2].1, u[3].1]), _mm_cvtepi32_ps(offset)),
-                );
-                total = _mm_add_ps(total, _mm_mul_ps(_mm_set1_ps(scales[b]), value));
-            }
-            let mut totals = [0.0; ROWS];
-            store_f32_half(&mut totals, total);
-            let n = ROWS.min(rows - first);
-            out[t * rows + first..][..n].copy_from_slice(&totals[..n]);
+        let mut total = _mm256_setzero_ps();
+        for b in 0..per_row {
+            let a = ActBlock { q: &q[b], sums: &sums[b] };
+            let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b], &w[4][b], &w[5][b], &w[6][b], &w[7][b]];
+            total = _mm256_add_ps(total, _mm256_mul_ps(_mm256_set1_ps(scales[b]), value(w, &a, &mut ahead)));
         }
+        let mut totals = [0.0; ROWS];
+        store_f32(&mut totals, total);
+        let n = ROWS.min(rows - first);
+        out[first..][..n].copy_from_slice(&totals[..n]);
     }
 }
 
-/// The packed scales (low half) and minimums (high half) of a block as int16.
+/// `d · Σ scale·(q·a) − dmin · Σ min·(Σ a)` of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
 #[inline]
-#[target_feature(enable = "avx2")]
-fn scales_and_mins(packed: &[u8; 12]) -> __m256i {
-    let word = |i: usize| u32::from_le_bytes([packed[i], packed[i + 1], packed[i + 2], packed[i + 3]]);
-    let (scale, min, low) = (word(0), word(4), word(8));
-    // Four 6-bit numbers at once; the layout is described in block/scales.rs.
-    _mm256_cvtepu8_epi16(_mm_setr_epi32(
-        (scale & 0x3f3f_3f3f) as i32,
-        (low & 0x0f0f_0f0f | (scale >> 6 & 0x0303_0303) << 4) as i32,
-        (min & 0x3f3f_3f3f) as i32,
-        (low >> 4 & 0x0f0f_0f0f | (min >> 6 & 0x0303_0303) << 4) as i32,
-    ))
+#[target_feature(enable = "avx2,fma,f16c")]
+fn affine<B: Block>(
+    w: [&B; ROWS],
+    a: &ActBlock<'_>,
+    ahead: &mut Ahead<'_, B>,
+    levels: impl Fn(&B, usize) -> [__m256i; 2],
+) -> __m256 {
+    // The packing is described in block/scales.rs. Here a lane is a row, and its four bytes four numbers.
+    let [units, scale, min, low] = head_words(w.map(head));
+    let six_bits = |v| _mm256_and_si256(v, _mm256_set1_epi8(63));
+    let top = |v| _mm256_and_si256(_mm256_srli_epi32::<2>(v), _mm256_set1_epi8(0x30));
+    let scales = [six_bits(scale), _mm256_or_si256(low_nibbles(low), top(scale))];
+    let mins = [six_bits(min), _mm256_or_si256(high_nibbles(low), top(min))];
+
+    // Each scale twice in the 32 bits that a broadcast from memory reads.
+    let mut pairs = [[0; ROWS]; 8];
+    for j in 0..8 {
+        store_i32(&mut pairs[j], _mm256_shuffle_epi8(scales[j / 4], load_u8(&TWICE[j % 4])));
+    }
+    let mut dots = [_mm256_setzero_si256(); ROWS];
+    for i in 0..4 {
+        ahead.step(4);
+        let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
+        for r in 0..ROWS {
+            let [low, high] = levels(w[r], i);
+            let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
+            let low = _mm256_madd_epi16(low, _mm256_set1_epi32(pairs[2 * i][r]));
+            let high = _mm256_madd_epi16(high, _mm256_set1_epi32(pairs[2 * i + 1][r]));
+            dots[r] = pin(_mm256_add_epi32(dots[r], _mm256_add_epi32(low, high)));
+        }
+    }
+
+    // Bytes 0 and 2 of each lane, then 1 and 3, with the sums of the activations that they are for.
+    let sums = load_i16(a.sums);
+    let sums = _mm_hadd_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+    let sums = _mm_shufflehi_epi16::<0b11_01_10_00>(_mm_shufflelo_epi16::<0b11_01_10_00>(sums));
+    let pair = |v| _mm256_broadcastd_epi32(v);
+    let even = |v| _mm256_and_si256(v, _mm256_set1_epi32(0x00ff_00ff));
+    let odd = |v| _mm256_srli_epi16::<8>(v);
+    let offset = _mm256_add_epi32(
+        _mm256_add_epi32(
+            _mm256_madd_epi16(even(mins[0]), pair(sums)),
+            _mm256_madd_epi16(odd(mins[0]), pair(_mm_shuffle_epi32::<1>(sums))),
+        ),
+        _mm256_add_epi32(
+            _mm256_madd_epi16(even(mins[1]), pair(_mm_shuffle_epi32::<2>(sums))),
+            _mm256_madd_epi16(odd(mins[1]), pair(_mm_shuffle_epi32::<3>(sums))),
+        ),
+    );
+    let (d, dmin) = unit_pairs(units);
+    _mm256_sub_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(sum8_i32(dots))), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(offset)))
 }
+
+/// Shuffles that make the byte j of each lane two int16.
+static TWICE: [[u8; 32]; 4] = {
+    let mut places = [[0x80; 32]; 4];
+    let mut i = 0;
+    while i < 4 * 16 {
+        let (j, pair) = (i / 16, i % 16);
+        places[j][2 * pair] = (pair % 8 / 2 * 4 + j) as u8;
+        i += 1;
+    }
+    places
+};
 
 /// Shuffles that put the int16 number j of each half in every place of the half.
 struct Repeat(&'static [[u8; 32]; 8]);
@@ -129,47 +195,12 @@ impl Repeat {
     }
 }
 
+/// The lanes of Σ scale·(q·a). Levels are taken as 0 … 63 and 32 times the scaled sums of the activations subtracted.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn sums_q4_k(w: &BlockQ4K, a: &ActBlock<'_>, repeat: &Repeat) -> Sums {
-    let both = scales_and_mins(&w.scales);
-    let scales = _mm256_permute2x128_si256::<0x00>(both, both);
-    let mut dot = _mm256_setzero_si256();
-    for (i, qs) in w.qs.as_chunks::<32>().0.iter().enumerate() {
-        let qs = load_u8(qs);
-        let low = _mm256_maddubs_epi16(low_nibbles(qs), load_i8(&a.q[2 * i]));
-        let high = _mm256_maddubs_epi16(high_nibbles(qs), load_i8(&a.q[2 * i + 1]));
-        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(low, repeat.scale(scales, 2 * i)));
-        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(high, repeat.scale(scales, 2 * i + 1)));
-    }
-    Sums { dot, offset: _mm_madd_epi16(_mm256_extracti128_si256::<1>(both), a.sums32) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sums_q5_k(w: &BlockQ5K, a: &ActBlock<'_>, repeat: &Repeat) -> Sums {
-    let both = scales_and_mins(&w.scales);
-    let scales = _mm256_permute2x128_si256::<0x00>(both, both);
-    let qh = load_u8(&w.qh);
-    let mut dot = _mm256_setzero_si256();
-    for (i, qs) in w.qs.as_chunks::<32>().0.iter().enumerate() {
-        let qs = load_u8(qs);
-        let low = _mm256_or_si256(low_nibbles(qs), fifth_bit(qh, 2 * i));
-        let high = _mm256_or_si256(high_nibbles(qs), fifth_bit(qh, 2 * i + 1));
-        let low = _mm256_maddubs_epi16(low, load_i8(&a.q[2 * i]));
-        let high = _mm256_maddubs_epi16(high, load_i8(&a.q[2 * i + 1]));
-        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(low, repeat.scale(scales, 2 * i)));
-        dot = _mm256_add_epi32(dot, _mm256_madd_epi16(high, repeat.scale(scales, 2 * i + 1)));
-    }
-    Sums { dot, offset: _mm_madd_epi16(_mm256_extracti128_si256::<1>(both), a.sums32) }
-}
-
-/// Levels are taken as 0 … 63 and 32 times the scaled sums of the activations subtracted.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sums_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, repeat: &Repeat) -> Sums {
+fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> __m256i {
     let scales = load_u8_half(zerocopy::transmute_ref!(&w.scales));
-    let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), a.sums16);
+    let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
     let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(offset));
     // A vector of 32 values is two sub-blocks: the even scales go to the low half, the odd ones to the high half.
     let even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
@@ -180,10 +211,10 @@ fn sums_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, repeat: &Repeat) -> Sums {
         for (i, levels) in levels.into_iter().enumerate() {
             let j = 4 * n + i;
             let products = _mm256_maddubs_epi16(levels, load_i8(&a.q[j]));
-            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(products, repeat.scale(scales, j)));
+            dot = pin(_mm256_add_epi32(dot, _mm256_madd_epi16(products, repeat.scale(scales, j))));
         }
     }
-    Sums { dot, offset: _mm_setzero_si128() }
+    dot
 }
 
 /// The levels 0 … 63 of 128 values, 32 at a time, from their low and high bits.

@@ -1,6 +1,8 @@
 //! Loads, stores and sums that the other files share.
 use std::arch::x86_64::*;
 
+use crate::block::Block;
+
 /// 32 bytes of a block.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -65,6 +67,14 @@ pub(super) fn store_i16(x: &mut [[i16; 2]; 8], v: __m256i) {
     unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
 }
 
+/// Writes 8 int32.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_i32(x: &mut [i32; 8], v: __m256i) {
+    // SAFETY: 32 writable bytes; the store takes any alignment.
+    unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
+}
+
 /// Writes 32 int8.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -112,11 +122,14 @@ pub(super) fn sum4_i32(v: [__m256i; 4]) -> __m128i {
     _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
 }
 
-/// The sums of four vectors of four int32.
+/// The sums of eight vectors of eight int32.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum4_i32_half(v: [__m128i; 4]) -> __m128i {
-    _mm_hadd_epi32(_mm_hadd_epi32(v[0], v[1]), _mm_hadd_epi32(v[2], v[3]))
+pub(super) fn sum8_i32(v: [__m256i; 8]) -> __m256i {
+    let low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    let high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    // Each half of both holds a part of four sums.
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high))
 }
 
 /// The sums of four vectors of eight floats, added as `scalar::add_lanes` does.
@@ -176,6 +189,37 @@ pub(super) fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
         _mm256_permute2x128_si256::<0x31>(low[2], high[2]),
         _mm256_permute2x128_si256::<0x31>(low[3], high[3]),
     ]
+}
+
+/// The first 16 bytes of a block.
+#[inline]
+pub(super) fn head<B: Block>(w: &B) -> &[u8; 16] {
+    w.as_bytes().first_chunk().expect("a block of more than 16 bytes")
+}
+
+/// `[8 rows][4 words]` → `[4 words][8 rows]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn head_words(heads: [&[u8; 16]; 8]) -> [__m256i; 4] {
+    let pair = |r: usize| _mm256_set_m128i(load_u8_half(heads[r + 4]), load_u8_half(heads[r]));
+    let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
+    let (low01, high01) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
+    let (low23, high23) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
+    [
+        _mm256_unpacklo_epi64(low01, low23),
+        _mm256_unpackhi_epi64(low01, low23),
+        _mm256_unpacklo_epi64(high01, high23),
+        _mm256_unpackhi_epi64(high01, high23),
+    ]
+}
+
+/// Of words with a half-precision number in each half: the lower ones, and the upper ones.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn unit_pairs(words: __m256i) -> (__m256, __m256) {
+    // Words below 2^16 pack without loss.
+    let widen = |v| _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v)));
+    (widen(_mm256_and_si256(words, _mm256_set1_epi32(0xffff))), widen(_mm256_srli_epi32::<16>(words)))
 }
 
 /// The low half of each byte.

@@ -146,10 +146,7 @@ impl Panel {
             let low = _mm256_and_si256(_mm256_srli_epi32::<4>(low), low_bits);
             self.mins[j + 4][h] = both_halves(_mm256_or_si256(low, top(min)));
         }
-        // d below dmin in each word.
-        let d = _mm256_and_si256(units, _mm256_set1_epi32(0xffff));
-        self.d[h] = _mm256_cvtph_ps(narrow(d));
-        self.dmin[h] = _mm256_cvtph_ps(narrow(_mm256_srli_epi32::<16>(units)));
+        (self.d[h], self.dmin[h]) = unit_pairs(units);
     }
 
     /// Sets the scales of the rows `8 * h …` and the minimums that undo the 32 that levels are stored with.
@@ -182,35 +179,6 @@ fn both_halves(v: __m256i) -> __m256i {
     _mm256_blend_epi16::<0b1010_1010>(v, _mm256_slli_epi32::<16>(v))
 }
 
-/// Eight words below 2^16 as int16.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn narrow(v: __m256i) -> __m128i {
-    _mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v))
-}
-
-/// `[8 rows][4 words]` → `[4 words][8 rows]`.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn head_words(heads: [&[u8; 16]; 8]) -> [__m256i; 4] {
-    let pair = |r: usize| _mm256_set_m128i(load_u8_half(heads[r + 4]), load_u8_half(heads[r]));
-    let (r0, r1, r2, r3) = (pair(0), pair(1), pair(2), pair(3));
-    let (low01, high01) = (_mm256_unpacklo_epi32(r0, r1), _mm256_unpackhi_epi32(r0, r1));
-    let (low23, high23) = (_mm256_unpacklo_epi32(r2, r3), _mm256_unpackhi_epi32(r2, r3));
-    [
-        _mm256_unpacklo_epi64(low01, low23),
-        _mm256_unpackhi_epi64(low01, low23),
-        _mm256_unpacklo_epi64(high01, high23),
-        _mm256_unpackhi_epi64(high01, high23),
-    ]
-}
-
-/// The first 16 bytes of block `b` of eight rows.
-#[inline]
-fn heads<'a, B: Block>(rows: &[&'a [B]], b: usize) -> [&'a [u8; 16]; 8] {
-    std::array::from_fn(|r| rows[r][b].as_bytes().first_chunk().expect("a block of more than 16 bytes"))
-}
-
 /// Word k of the same 32 bytes of eight rows, for k in 0 … 7.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -231,7 +199,7 @@ fn words<'a>(bytes: impl Fn(usize) -> &'a [u8; 32]) -> [__m256i; 8] {
 #[target_feature(enable = "avx2,f16c")]
 fn unpack_q4_k(rows: &[&[BlockQ4K]; ROWS], b: usize, panel: &mut Panel) {
     for h in 0..2 {
-        panel.set_scales(h, heads(&rows[8 * h..], b));
+        panel.set_scales(h, std::array::from_fn(|r| head(&rows[8 * h + r][b])));
         for i in 0..4 {
             let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
             for k in 0..8 {
@@ -246,7 +214,7 @@ fn unpack_q4_k(rows: &[&[BlockQ4K]; ROWS], b: usize, panel: &mut Panel) {
 #[target_feature(enable = "avx2,f16c")]
 fn unpack_q5_k(rows: &[&[BlockQ5K]; ROWS], b: usize, panel: &mut Panel) {
     for h in 0..2 {
-        panel.set_scales(h, heads(&rows[8 * h..], b));
+        panel.set_scales(h, std::array::from_fn(|r| head(&rows[8 * h + r][b])));
         let qh = words(|r| &rows[8 * h + r][b].qh);
         for i in 0..4 {
             let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
