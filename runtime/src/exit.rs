@@ -98,7 +98,8 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
             SessionError::Memory { .. } => Exit::NoRoom,
             SessionError::Zero(_) | SessionError::Batch(_) | SessionError::Ctx(_) => Exit::Usage,
             SessionError::Threads { .. } | SessionError::Level(_) => Exit::Usage,
-            SessionError::Ggml(GgmlError::Type(_) | GgmlError::RopeScaling) => Exit::Unsupported,
+            SessionError::Ggml(GgmlError::Type(_) | GgmlError::RopeScaling | GgmlError::Cache(_)) => Exit::Unsupported,
+            SessionError::CacheBlocks(_) => Exit::Unsupported,
             SessionError::Ggml(GgmlError::Memory) => Exit::NoRoom,
             SessionError::Ggml(_) => Exit::Fault,
         });

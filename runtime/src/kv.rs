@@ -2,6 +2,7 @@
 //! keys lie in one run. The memory is reserved at once and committed page by page as positions are written.
 use half::f16;
 use memmap2::MmapMut;
+use qwren_quant::kernel::{Q8_BLOCK, Q8Rows, Q8RowsMut};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// How the elements of a cache are stored.
@@ -11,14 +12,28 @@ pub enum KvType {
     F32,
     /// 16-bit floats.
     F16,
+    /// 8-bit integers with a 16-bit scale per 32: about half the memory.
+    Q8_0,
 }
 
 impl KvType {
-    /// Bytes of an element.
-    pub const fn bytes(self) -> usize {
+    /// All types, the most exact first.
+    pub const ALL: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+
+    /// Bytes of `elements` elements, whole heads of them.
+    pub const fn bytes(self, elements: u64) -> u64 {
         match self {
-            KvType::F32 => 4,
-            KvType::F16 => 2,
+            KvType::F32 => elements.saturating_mul(4),
+            KvType::F16 => elements.saturating_mul(2),
+            KvType::Q8_0 => elements.saturating_add(elements / Q8_BLOCK as u64 * 2),
+        }
+    }
+
+    /// Whether heads of `head_dim` elements can be stored: whole blocks.
+    pub const fn fits(self, head_dim: usize) -> bool {
+        match self {
+            KvType::F32 | KvType::F16 => true,
+            KvType::Q8_0 => head_dim.is_multiple_of(Q8_BLOCK),
         }
     }
 
@@ -27,20 +42,30 @@ impl KvType {
         match self {
             KvType::F32 => "f32",
             KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
         }
     }
 
     /// The type of that name.
     pub fn parse(name: &str) -> Option<KvType> {
-        [KvType::F32, KvType::F16].into_iter().find(|t| t.name() == name)
+        KvType::ALL.into_iter().find(|t| t.name() == name)
     }
 }
 
 /// The keys or the values of one layer, `[kv_heads, ctx, head_dim]`.
 pub struct Plane {
-    kind: KvType,
-    map: MmapMut,
-    head_len: usize,
+    store: Store,
+    heads: usize,
+}
+
+enum Store {
+    F32(MmapMut),
+    F16(MmapMut),
+    /// Scales lie apart: `[kv_heads, ctx, head_dim / 32]`.
+    Q8 {
+        q: MmapMut,
+        scales: MmapMut,
+    },
 }
 
 /// One head's part of a plane, `[ctx, head_dim]`.
@@ -50,6 +75,8 @@ pub enum Head<'a> {
     F32(&'a [f32]),
     /// 16-bit.
     F16(&'a [f16]),
+    /// 8-bit.
+    Q8(Q8Rows<'a>),
 }
 
 /// One head's part of a plane, to be written.
@@ -58,6 +85,8 @@ pub enum HeadMut<'a> {
     F32(&'a mut [f32]),
     /// 16-bit.
     F16(&'a mut [f16]),
+    /// 8-bit.
+    Q8(Q8RowsMut<'a>),
 }
 
 /// Memory of a map as elements. A map starts on a page and was made for whole elements, so this can't fail.
@@ -69,11 +98,25 @@ fn elements_mut<T: FromBytes + IntoBytes>(map: &mut MmapMut) -> &mut [T] {
     <[T]>::mut_from_bytes(map).unwrap_or(&mut [])
 }
 
+/// Part `h` of `n` equal ones.
+fn part<T>(all: &[T], h: usize, n: usize) -> &[T] {
+    let len = all.len() / n;
+    &all[h * len..(h + 1) * len]
+}
+
 impl Plane {
     fn new(kind: KvType, kv_heads: usize, head_len: usize) -> std::io::Result<Plane> {
-        let bytes = head_len.checked_mul(kv_heads).and_then(|n| n.checked_mul(kind.bytes()));
-        let bytes = bytes.ok_or(std::io::ErrorKind::OutOfMemory)?;
-        Ok(Plane { kind, map: MmapMut::map_anon(bytes)?, head_len })
+        let too_much = || std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let all = head_len.checked_mul(kv_heads).ok_or_else(too_much)?;
+        let map = |elements: usize, bytes: usize| {
+            MmapMut::map_anon(elements.checked_mul(bytes).filter(|&n| n > 0).ok_or_else(too_much)?)
+        };
+        let store = match kind {
+            KvType::F32 => Store::F32(map(all, 4)?),
+            KvType::F16 => Store::F16(map(all, 2)?),
+            KvType::Q8_0 => Store::Q8 { q: map(all, 1)?, scales: map(all / Q8_BLOCK, 2)? },
+        };
+        Ok(Plane { store, heads: kv_heads })
     }
 
     /// Head `h`.
@@ -81,23 +124,34 @@ impl Plane {
     /// # Panics
     /// When there is no such head.
     pub fn head(&self, h: usize) -> Head<'_> {
-        let span = h * self.head_len..(h + 1) * self.head_len;
-        match self.kind {
-            KvType::F32 => Head::F32(&elements(&self.map)[span]),
-            KvType::F16 => Head::F16(&elements(&self.map)[span]),
+        match &self.store {
+            Store::F32(map) => Head::F32(part(elements(map), h, self.heads)),
+            Store::F16(map) => Head::F16(part(elements(map), h, self.heads)),
+            Store::Q8 { q, scales } => {
+                Head::Q8(Q8Rows { q: part(elements(q), h, self.heads), scales: part(elements(scales), h, self.heads) })
+            }
         }
     }
 
     /// How many heads it has.
     pub fn heads(&self) -> usize {
-        self.map.len() / (self.head_len * self.kind.bytes())
+        self.heads
     }
 
     /// All heads, to be written.
     pub fn heads_mut(&mut self) -> Vec<HeadMut<'_>> {
-        match self.kind {
-            KvType::F32 => elements_mut(&mut self.map).chunks_exact_mut(self.head_len).map(HeadMut::F32).collect(),
-            KvType::F16 => elements_mut(&mut self.map).chunks_exact_mut(self.head_len).map(HeadMut::F16).collect(),
+        fn parts<T>(all: &mut [T], n: usize) -> impl Iterator<Item = &mut [T]> {
+            let len = all.len() / n;
+            all.chunks_exact_mut(len)
+        }
+        match &mut self.store {
+            Store::F32(map) => parts(elements_mut(map), self.heads).map(HeadMut::F32).collect(),
+            Store::F16(map) => parts(elements_mut(map), self.heads).map(HeadMut::F16).collect(),
+            Store::Q8 { q, scales } => {
+                let scales = parts(elements_mut(scales), self.heads);
+                let heads = parts(elements_mut(q), self.heads).zip(scales);
+                heads.map(|(q, scales)| HeadMut::Q8(Q8RowsMut { q, scales })).collect()
+            }
         }
     }
 }
@@ -152,6 +206,21 @@ mod tests {
         assert!(head.iter().all(|x| x.to_f32() == 2.0));
         let Head::F32(head) = kv.layers[1].v.head(2) else { panic!("values are f32") };
         assert_eq!(head, [0.0; 20]);
+    }
+
+    #[test]
+    fn int8_heads_have_their_scales() {
+        let mut kv = KvCache::new(1, 2, 3, 64, KvType::Q8_0, KvType::F16).unwrap();
+        let HeadMut::Q8(mut head) = kv.layers[0].k.heads_mut().remove(1) else { panic!("keys are int8") };
+        assert_eq!((head.q.len(), head.scales.len()), (3 * 64, 3 * 2));
+        let row = head.rows(2..3, 64);
+        (row.q[63], row.scales[1]) = (5, f16::ONE);
+        let Head::Q8(head) = kv.layers[0].k.head(1) else { panic!("keys are int8") };
+        assert_eq!((head.q[3 * 64 - 1], head.scales[5]), (5, f16::ONE));
+        assert_eq!(head.rows(2..3, 64).q[63], 5);
+        assert_eq!((KvType::Q8_0.bytes(64), KvType::F16.bytes(64)), (68, 128));
+        assert!(KvType::Q8_0.fits(128) && !KvType::Q8_0.fits(80) && KvType::F16.fits(80));
+        assert_eq!(KvType::parse("q8_0"), Some(KvType::Q8_0));
     }
 
     #[test]

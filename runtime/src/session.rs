@@ -88,6 +88,9 @@ pub enum SessionError {
     /// More positions than any model has.
     #[error("a context of {0} positions is more than any model has")]
     Ctx(usize),
+    /// Heads that are no whole blocks of the cache's type.
+    #[error("heads of {0} elements are no whole blocks of 32, which a q8_0 cache stores; use -ctk f16 -ctv f16")]
+    CacheBlocks(usize),
     /// The system refused the memory for the cache.
     #[error("no memory for a context of {ctx} positions, which takes {} MiB; choose a smaller one with -c", .bytes >> 20)]
     Memory {
@@ -200,8 +203,11 @@ impl<'m> Session<'m> {
         if opts.batch > MAX_BATCH {
             return Err(SessionError::Batch(opts.batch));
         }
+        if !opts.type_k.fits(hp.head_dim) || !opts.type_v.fits(hp.head_dim) {
+            return Err(SessionError::CacheBlocks(hp.head_dim));
+        }
         let batch = if opts.stock_ops { opts.batch.min(STOCK_BATCH) } else { opts.batch };
-        let bytes = hp.kv_bytes_per_position(opts.type_k.bytes(), opts.type_v.bytes()).saturating_mul(ctx as u64);
+        let bytes = hp.kv_bytes_per_position(opts.type_k, opts.type_v).saturating_mul(ctx as u64);
         let no_memory = || SessionError::Memory { ctx, bytes };
         let engine: Box<dyn Engine + 'm> = if opts.stock_ops {
             Box::new(StockEngine::new(model, ctx, opts.type_k, opts.type_v).map_err(|e| match e {
@@ -220,6 +226,7 @@ impl<'m> Session<'m> {
                 kv: kv.map_err(|_| no_memory())?,
                 angles: Angles::new(&hp.rope, hp.head_dim),
                 start: 0,
+                partial: Vec::new(),
                 moe: Default::default(),
             };
             Box::new(FusedEngine::new(model, state, opts.threads)?)

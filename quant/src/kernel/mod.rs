@@ -7,6 +7,7 @@
 mod level;
 #[cfg(not(target_arch = "x86_64"))]
 mod portable;
+mod q8_rows;
 mod scalar;
 mod scalar_vec;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::sync::LazyLock;
 pub use level::{Level, LevelError};
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) use portable::F32x4;
+pub use q8_rows::{Q8_BLOCK, Q8Rows, Q8RowsMut};
 pub use vec_ops::{VecOps, vec_ops};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::sse2::F32x4;

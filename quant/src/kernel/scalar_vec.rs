@@ -2,9 +2,9 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::Level;
 use super::scalar::{add_lanes, dot};
 use super::vec_ops::{Table, VecOps};
+use super::{Level, Q8_BLOCK, Q8Rows};
 use crate::act::scale_of_largest;
 
 /// The operations of this level.
@@ -27,6 +27,8 @@ pub(super) static OPS: VecOps = VecOps::new(
         dots_f16,
         weighted_rows_f32,
         weighted_rows_f16,
+        dots_q8,
+        weighted_rows_q8,
     },
 );
 
@@ -139,6 +141,38 @@ fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut 
     for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
         for (i, &p) in p.iter().enumerate() {
             axpy_f16(out, p, &v[i * stride..][..dim]);
+        }
+    }
+}
+
+/// Each 32 products in eight lanes, which the block's scale weighs as they join the row's.
+fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+    let n = out.len() / (q.len() / dim);
+    for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
+        for (i, out) in out.iter_mut().enumerate() {
+            let k = k.rows(i..i + 1, dim);
+            let mut lanes = [0.0; 8];
+            for ((k, q), scale) in k.q.chunks_exact(Q8_BLOCK).zip(q.chunks_exact(Q8_BLOCK)).zip(k.scales) {
+                let mut block = [0.0; 8];
+                for (j, (k, q)) in k.iter().zip(q).enumerate() {
+                    block[j % 8] += f32::from(*k) * q;
+                }
+                lanes.iter_mut().zip(block).for_each(|(lane, sum)| *lane += scale.to_f32() * sum);
+            }
+            *out = add_lanes(lanes);
+        }
+    }
+}
+
+fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+    let n = p.len() / (out.len() / dim);
+    for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
+        for (i, &p) in p.iter().enumerate() {
+            let v = v.rows(i..i + 1, dim);
+            for ((out, v), scale) in out.chunks_exact_mut(Q8_BLOCK).zip(v.q.chunks_exact(Q8_BLOCK)).zip(v.scales) {
+                let weight = p * scale.to_f32();
+                out.iter_mut().zip(v).for_each(|(out, v)| *out += weight * f32::from(*v));
+            }
         }
     }
 }

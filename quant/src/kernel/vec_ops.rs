@@ -3,7 +3,7 @@ use half::f16;
 
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{Level, scalar_vec};
+use super::{Level, Q8_BLOCK, Q8Rows, Q8RowsMut, scalar_vec};
 
 /// The operations of one level. Lengths are checked here, once for all levels.
 pub struct VecOps {
@@ -32,6 +32,8 @@ pub(super) struct Table {
     pub(super) dots_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
+    pub(super) dots_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
+    pub(super) weighted_rows_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
 }
 
 /// Out of values: levels, scales and sums.
@@ -170,6 +172,38 @@ impl VecOps {
             call!(self.weighted_rows_f16(v, stride, p, dim, out));
         }
     }
+
+    /// As [`VecOps::dots_f32`], with int8 rows of `dim`, a multiple of 32.
+    pub fn dots_q8(&self, k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+        check_q8(k, dim);
+        if check_rows(k.q.len(), dim, q.len(), dim, out.len()) {
+            call!(self.dots_q8(k, q, dim, out));
+        }
+    }
+
+    /// As [`VecOps::weighted_rows_f32`], with int8 rows of `dim`, a multiple of 32.
+    pub fn weighted_rows_q8(&self, v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+        check_q8(v, dim);
+        if check_rows(v.q.len(), dim, out.len(), dim, p.len()) {
+            call!(self.weighted_rows_q8(v, p, dim, out));
+        }
+    }
+
+    /// Rounds whole blocks of 32 values to int8, the largest magnitude to 127; the same bits at each level. A block with a
+    /// NaN or an infinity gets a NaN for scale.
+    pub fn f32_to_q8(&self, x: &[f32], out: Q8RowsMut<'_>) {
+        assert!(x.len() == out.q.len() && x.len() == Q8_BLOCK * out.scales.len());
+        let blocks = x.chunks_exact(Q8_BLOCK).zip(out.q.chunks_exact_mut(Q8_BLOCK));
+        for ((x, q), scale) in blocks.zip(out.scales) {
+            let mut exact = [0.0];
+            self.quantize_32(x, q, &mut exact, &mut [0]);
+            *scale = f16::from_f32(exact[0]);
+        }
+    }
+}
+
+fn check_q8(rows: Q8Rows<'_>, dim: usize) {
+    assert!(dim.is_multiple_of(Q8_BLOCK) && rows.q.len() == Q8_BLOCK * rows.scales.len(), "scales for other rows");
 }
 
 /// Checks `rows` against `[queries, dim]` vectors and a `[queries, n]` matrix; false when there is nothing to do.

@@ -37,10 +37,12 @@ pub struct StockEngine<'m> {
     backend: Backend,
 }
 
-fn dtype(kind: KvType) -> DType {
+/// The type of a cache. Values are kept transposed, so that a position's lie apart: no format in blocks.
+fn dtype(kind: KvType) -> Result<DType> {
     match kind {
-        KvType::F32 => DType::F32,
-        KvType::F16 => DType::F16,
+        KvType::F32 => Ok(DType::F32),
+        KvType::F16 => Ok(DType::F16),
+        KvType::Q8_0 => Err(GgmlError::Cache(kind.name())),
     }
 }
 
@@ -54,9 +56,10 @@ impl<'m> StockEngine<'m> {
         if hp.rope.scaling != Scaling::None {
             return Err(GgmlError::RopeScaling);
         }
+        let (k, v) = (dtype(type_k)?, dtype(type_v)?);
         let bytes = |kind: KvType| {
-            let positions = ctx.checked_mul(hp.kv_heads * hp.head_dim);
-            positions.and_then(|n| n.checked_mul(kind.bytes())).ok_or(GgmlError::Memory)
+            let elements = ctx.checked_mul(hp.kv_heads * hp.head_dim).ok_or(GgmlError::Memory)?;
+            usize::try_from(kind.bytes(elements as u64)).map_err(|_| GgmlError::Memory)
         };
         let zeros = |kind| Region::new(bytes(kind)?, |_| ());
         let cache =
@@ -65,8 +68,7 @@ impl<'m> StockEngine<'m> {
         for weight in weights(model).filter(|w| w.info.dtype == DType::BF16) {
             widened.insert(weight.info.name.as_str(), widen(model, weight)?);
         }
-        let (type_k, type_v) = (dtype(type_k), dtype(type_v));
-        Ok(StockEngine { model, ctx, type_k, type_v, cache, widened, last: None, backend: Backend::new()? })
+        Ok(StockEngine { model, ctx, type_k: k, type_v: v, cache, widened, last: None, backend: Backend::new()? })
     }
 
     /// Runs all layers; the results wait in `self.last`.

@@ -61,6 +61,9 @@ pub enum CacheType {
     F32,
     /// 16-bit floats
     F16,
+    /// 8-bit integers with a scale per 32: half the memory, little less exact
+    #[value(name = "q8_0")]
+    Q8_0,
 }
 
 impl From<CacheType> for KvType {
@@ -68,6 +71,7 @@ impl From<CacheType> for KvType {
         match t {
             CacheType::F32 => KvType::F32,
             CacheType::F16 => KvType::F16,
+            CacheType::Q8_0 => KvType::Q8_0,
         }
     }
 }
@@ -141,7 +145,7 @@ impl RunArgs {
 
 /// Bytes of a full cache.
 pub fn cache_bytes(model: &Model, options: &Options) -> u64 {
-    let position = model.hparams().kv_bytes_per_position(options.type_k.bytes(), options.type_v.bytes());
+    let position = model.hparams().kv_bytes_per_position(options.type_k, options.type_v);
     position.saturating_mul(options.ctx as u64)
 }
 

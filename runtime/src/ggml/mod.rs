@@ -49,6 +49,11 @@ pub enum GgmlError {
     /// A type that this version of ggml lacks.
     #[error("ggml's stock operations can't read tensors of type {0}; run without --stock-ops")]
     Type(&'static str),
+    /// A type of cache that its operations can't fill.
+    #[error(
+        "ggml's stock operations can't keep a cache of type {0}; run with -ctk f16 -ctv f16 or without --stock-ops"
+    )]
+    Cache(&'static str),
     /// RoPE scaling, which this version of ggml computes wrongly.
     #[error("ggml's stock operations can't stretch positions as this model does; run without --stock-ops")]
     RopeScaling,

@@ -1,5 +1,6 @@
 //! The sizes of a model, from a GGUF file's keys. Every value is checked to lie where the rest of the program needs it.
 use super::ModelFault;
+use crate::kv::KvType;
 use crate::rope::{Pairing, Rope, Scaling};
 use qwren_quant::gguf::{Header, Quoted};
 
@@ -143,9 +144,10 @@ impl Hparams {
         Ok(Hparams { arch, layers, hidden, heads, kv_heads, head_dim, ff, vocab, ctx_train, rms_eps, rope, moe, tied })
     }
 
-    /// Bytes that a position takes in the KV cache, all layers together, with keys of `k` and values of `v` bytes an element.
-    pub fn kv_bytes_per_position(&self, k: usize, v: usize) -> u64 {
-        (self.layers * self.kv_heads * self.head_dim) as u64 * (k + v) as u64
+    /// Bytes that a position takes in the KV cache, all layers together.
+    pub fn kv_bytes_per_position(&self, k: KvType, v: KvType) -> u64 {
+        let elements = (self.layers * self.kv_heads * self.head_dim) as u64;
+        k.bytes(elements).saturating_add(v.bytes(elements))
     }
 }
 

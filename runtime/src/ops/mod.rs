@@ -32,6 +32,8 @@ pub struct State {
     pub angles: Angles,
     /// Position of the batch's first token.
     pub start: usize,
+    /// Attention over ranges of positions, before the ranges are joined.
+    pub partial: Vec<f32>,
     /// Scratch of the expert layers.
     pub moe: moe::MoeScratch,
 }

@@ -2,7 +2,7 @@
 use half::f16;
 
 use super::{Random, assert_same};
-use crate::kernel::{Level, VecOps, vec_ops};
+use crate::kernel::{Level, Q8_BLOCK, Q8Rows, Q8RowsMut, VecOps, vec_ops};
 
 fn all() -> impl Iterator<Item = &'static VecOps> {
     Level::available().into_iter().map(vec_ops)
@@ -253,4 +253,84 @@ fn attention_over_nothing_does_nothing() {
 #[should_panic(expected = "beyond the rows")]
 fn rows_beyond_the_cache_are_refused() {
     vec_ops(Level::Scalar).dots_f32(&[0.0; 15], 8, &[0.0; 8], 8, &mut [0.0; 2]);
+}
+
+/// Rows of int8 with scales, and what they stand for.
+fn q8(random: &mut Random, n: usize, dim: usize) -> (Vec<i8>, Vec<f16>, Vec<f32>) {
+    let x = random.floats(n * dim);
+    let (mut q, mut scales) = (vec![0; x.len()], vec![f16::ZERO; x.len() / Q8_BLOCK]);
+    vec_ops(Level::Scalar).f32_to_q8(&x, Q8RowsMut { q: &mut q, scales: &mut scales });
+    let value = |i: usize| f32::from(q[i]) * scales[i / Q8_BLOCK].to_f32();
+    let values: Vec<f32> = (0..x.len()).map(value).collect();
+    for (x, value) in x.iter().zip(&values) {
+        // Half a level of at most 1/127, and the rounding of the scale.
+        assert_near(*value, (*x).into(), 0.5 / 127.0 + 1e-3, || "q8".to_owned());
+    }
+    (q, scales, values)
+}
+
+/// (dim, queries, positions)
+const Q8_SHAPES: [(usize, usize, usize); 6] =
+    [(32, 1, 1), (128, 2, 32), (64, 3, 7), (128, 4, 33), (96, 13, 19), (128, 1, 64)];
+
+#[test]
+fn q8_attention_is_that_of_its_values() {
+    let mut random = Random(9);
+    for (dim, queries, n) in Q8_SHAPES {
+        let (q8, scales, values) = q8(&mut random, n, dim);
+        let rows = Q8Rows { q: &q8, scales: &scales };
+        let (q, p, start) = (random.floats(queries * dim), random.floats(queries * n), random.floats(queries * dim));
+        for ops in all() {
+            let what = || format!("{} {dim} {queries} {n}", ops.name);
+            let (mut dots, mut want) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
+            ops.dots_q8(rows, &q, dim, &mut dots);
+            ops.dots_f32(&values, dim, &q, dim, &mut want);
+            dots.iter().zip(&want).for_each(|(got, want)| assert_near(*got, (*want).into(), 3e-5, what));
+            let (mut sums, mut want) = (start.clone(), start.clone());
+            ops.weighted_rows_q8(rows, &p, dim, &mut sums);
+            ops.weighted_rows_f32(&values, dim, &p, dim, &mut want);
+            sums.iter().zip(&want).for_each(|(got, want)| assert_near(*got, (*want).into(), 3e-5, what));
+        }
+    }
+}
+
+#[test]
+fn q8_attention_depends_on_its_query_and_positions_alone() {
+    let mut random = Random(10);
+    for (dim, queries, n) in Q8_SHAPES {
+        let (q8, scales, _) = q8(&mut random, n, dim);
+        let rows = Q8Rows { q: &q8, scales: &scales };
+        let (q, p, start) = (random.floats(queries * dim), random.floats(queries * n), random.floats(queries * dim));
+        for ops in all() {
+            let what = || format!("{} {dim} {queries} {n}", ops.name);
+            let (mut dots, mut sums) = (vec![f32::NAN; queries * n], start.clone());
+            ops.dots_q8(rows, &q, dim, &mut dots);
+            ops.weighted_rows_q8(rows, &p, dim, &mut sums);
+            let mut chain = start.clone();
+            for j in 0..queries {
+                for i in 0..n {
+                    let (row, mut dot) = (rows.rows(i..i + 1, dim), [f32::NAN]);
+                    ops.dots_q8(row, &q[j * dim..][..dim], dim, &mut dot);
+                    assert_same(&dots[j * n + i..][..1], &dot, what);
+                    ops.weighted_rows_q8(row, &p[j * n + i..][..1], dim, &mut chain[j * dim..][..dim]);
+                }
+            }
+            assert_same(&sums, &chain, what);
+        }
+    }
+}
+
+#[test]
+fn q8_blocks_are_the_same_bits_at_each_level_and_keep_what_is_not_finite() {
+    let mut random = Random(11);
+    let mut x = random.floats(128);
+    x[64..96].fill(0.0);
+    x[40] = f32::NAN;
+    for ops in all() {
+        let (mut q, mut scales) = (vec![1; 128], vec![f16::ZERO; 4]);
+        ops.f32_to_q8(&x, Q8RowsMut { q: &mut q, scales: &mut scales });
+        assert!(scales[1].is_nan() && scales[2] == f16::ZERO && q[64..96].iter().all(|q| *q == 0));
+        let largest = x[..32].iter().fold(0f32, |m, x| m.max(x.abs()));
+        assert_eq!(scales[0], f16::from_f32(largest / 127.0), "{}", ops.name);
+    }
 }

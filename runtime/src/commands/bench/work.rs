@@ -39,7 +39,7 @@ impl Work {
         }
         work.weight_bytes += model.output().info.bytes as f64;
         let hparams = model.hparams();
-        work.position_bytes = hparams.kv_bytes_per_position(options.type_k.bytes(), options.type_v.bytes()) as f64;
+        work.position_bytes = hparams.kv_bytes_per_position(options.type_k, options.type_v) as f64;
         work
     }
 

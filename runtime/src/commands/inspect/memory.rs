@@ -15,6 +15,8 @@ pub struct Memory {
     pub file_bytes: u64,
     /// The cache in 16-bit floats, the default.
     pub cache_f16_bytes: u64,
+    /// The cache in 8-bit integers.
+    pub cache_q8_0_bytes: u64,
     /// The cache in 32-bit floats.
     pub cache_f32_bytes: u64,
     /// Tokenizer and scratch, at most.
@@ -31,12 +33,12 @@ impl Memory {
             Some(0) => trained,
             Some(n) => n,
         };
-        let cache =
-            |kind: KvType| hparams.kv_bytes_per_position(kind.bytes(), kind.bytes()).saturating_mul(context as u64);
+        let cache = |kind: KvType| hparams.kv_bytes_per_position(kind, kind).saturating_mul(context as u64);
         Ok(Memory {
             context,
             file_bytes: file.file_len(),
             cache_f16_bytes: cache(KvType::F16),
+            cache_q8_0_bytes: cache(KvType::Q8_0),
             cache_f32_bytes: cache(KvType::F32),
             work_bytes: WORK_BYTES,
         })

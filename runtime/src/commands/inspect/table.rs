@@ -63,7 +63,7 @@ fn write(r: &Report<'_>, out: &mut String) -> fmt::Result {
             let parts = format!("{} file + {} cache + {} work", bytes(m.file_bytes), bytes(cache), bytes(m.work_bytes));
             [format!("{name} cache"), bytes(sum), format!("= {parts}")]
         };
-        let rows = [row("f16", m.cache_f16_bytes), row("f32", m.cache_f32_bytes)];
+        let rows = [row("q8_0", m.cache_q8_0_bytes), row("f16", m.cache_f16_bytes), row("f32", m.cache_f32_bytes)];
         columns(&rows, [false, true, false], out)?;
     }
     if let Some(why) = &r.cannot_run {

@@ -3,7 +3,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::float::{load_f16, tiles};
+use super::float::{FEW, load_f16, tiles};
 use super::lanes::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
@@ -58,7 +58,8 @@ fn weighted_rows<E: Copy>(
     widen: impl Fn(E) -> f32,
 ) {
     let n = p.len() / (out.len() / dim);
-    let rows = Rows { v, stride, n };
+    let few = out.len() / dim <= FEW;
+    let rows = Rows { v, stride, n, few };
     let mut p = p;
     let mut out = out;
     // Four queries share each load of a row while there are as many.
@@ -96,6 +97,8 @@ struct Rows<'a, E> {
     v: &'a [E],
     stride: usize,
     n: usize,
+    /// Reading takes longer than the arithmetic.
+    few: bool,
 }
 
 impl<E: Copy> Rows<'_, E> {
@@ -119,7 +122,14 @@ impl<E: Copy> Rows<'_, E> {
                     sums[j][d] = load_f32(&out[d]);
                 }
             }
+            // The rows after these, in the order of memory: each of the passes over columns asks for its share.
+            let share = size_of::<[[E; 8]; D]>();
+            let mut next = size_of_val(self.v) + *c * self.n * size_of::<E>();
             for i in 0..self.n {
+                if self.few {
+                    prefetch(self.v, next, share);
+                    next += share;
+                }
                 let v = &self.v[i * self.stride + *c..][..8 * D].as_chunks::<8>().0;
                 for d in 0..D {
                     let v = load(&v[d]);

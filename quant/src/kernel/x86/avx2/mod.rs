@@ -3,11 +3,12 @@
 //! - `gemv_super`, `gemv_small`: one token, straight on the file's blocks, four rows at a time.
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
 //! - `float`: F32, F16, BF16 rows, and attention scores.
-//! - `vec`, `attention`: the vector operations.
+//! - `vec`, `attention`, `attention_q8`: the vector operations.
 //!
 //! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
 //! the folder are tables that take the token [`Avx2`].
 mod attention;
+mod attention_q8;
 mod float;
 mod gemv_small;
 mod gemv_super;

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use half::f16;
 
 use super::attention::{dots_f16, dots_f32, weighted_rows_f16, weighted_rows_f32};
+use super::attention_q8::{dots_q8, weighted_rows_q8};
 use super::float::{load_f16, tile};
 use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
@@ -31,20 +32,22 @@ pub(super) static OPS: VecOps = VecOps::new(
         dots_f16,
         weighted_rows_f32,
         weighted_rows_f16,
+        dots_q8,
+        weighted_rows_q8,
     },
 );
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_f32(x), |_, _, dot| out = dot);
+    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_f32(x), None, |_, _, dot| out = dot);
     out
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), |_, _, dot| out = dot);
+    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), None, |_, _, dot| out = dot);
     out
 }
 
