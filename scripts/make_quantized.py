@@ -210,6 +210,12 @@ CASES = [
     ),
     ("fp8-tensor", 10, {"quant_method": "fp8", "activation_scheme": "static"}, lambda r, c: scaled(r, c, (r, c), shape=())),
     ("fbgemm-fp8", 10, {"quant_method": "fbgemm_fp8"}, lambda r, c: scaled(r, c, (1, c))),
+    (
+        "auto-round",
+        8,
+        {"quant_method": "auto-round", "bits": 4, "group_size": 16, "data_type": "int", "packing_format": "auto_round"},
+        lambda r, c: gptq(r, c, symmetric=False, v2=True, index=False),
+    ),
     ("modelopt-fp8", 10, {"quant_method": "modelopt", "quant_algo": "FP8"}, lambda r, c: scaled(r, c, (r, c), shape=())),
 ]
 

@@ -12,7 +12,7 @@ use crate::{Keys, decode};
 const IGNORED: [&str; 3] = [".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias"];
 /// What quantized checkpoints hold for activations and the KV cache: ours are not quantized.
 const ACTIVATIONS: [&str; 6] =
-    [".input_scale", "_activation_scale", ".input_zero_point", ".k_scale", ".v_scale", ".q_scale"];
+    [".input_scale", "activation_scale", ".input_zero_point", ".k_scale", ".v_scale", ".q_scale"];
 
 pub(super) fn map(checkpoint: &Checkpoint, config: &Config, tie: bool) -> Result<Mapped, Error> {
     let mut m = Mapper { lookup: Lookup::new(checkpoint), prefix: prefix(checkpoint), config, targets: Vec::new() };

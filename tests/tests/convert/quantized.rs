@@ -115,7 +115,9 @@ fn activation_and_cache_scales_are_not_weights() {
     let case = case("float-tensor");
     let sample = case.sample();
     sample.edit_tensors(WEIGHTS, |all| {
-        for name in ["q_proj.input_scale", "k_proj.k_scale", "v_proj.v_scale", "attn.q_scale"] {
+        for name in
+            ["q_proj.input_scale", "k_proj.activation_scale", "k_proj.k_scale", "v_proj.v_scale", "attn.q_scale"]
+        {
             all.push((format!("model.layers.0.self_attn.{name}"), "F32", vec![1], vec![0; 4]));
         }
     });

@@ -1,9 +1,13 @@
 //! How a checkpoint's weights are quantized, as config.json says; methods that are not read are named before any work.
 
+mod compressed;
+mod names;
+
 use serde_json::Value;
 
-use super::Checkpoint;
-use crate::error::{Error, Problem};
+use crate::error::Problem;
+pub use compressed::{Strategy, WeightArgs};
+pub(crate) use names::refuse_by_names;
 
 /// The method of a checkpoint that is read. Its modules may still be stored plainly, where the method left them alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,44 +56,6 @@ pub struct AwqConfig {
     pub group: Option<u64>,
 }
 
-/// The weights of one scheme of compressed-tensors.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WeightArgs {
-    /// Bits of an element: 4 or 8, for floats 8.
-    pub bits: u32,
-    /// Whether elements are floats (E4M3).
-    pub float: bool,
-    /// Whether there are no zero points.
-    pub symmetric: bool,
-    /// What shares a scale.
-    pub strategy: Strategy,
-}
-
-/// What shares a scale.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// A matrix.
-    Tensor,
-    /// A row.
-    Channel,
-    /// So many columns of a row.
-    Group(u64),
-    /// A block of `[rows, cols]`.
-    Block([u64; 2]),
-}
-
-impl WeightArgs {
-    /// `[rows, cols]` that share a scale in a matrix of this shape.
-    pub fn block(&self, [rows, cols]: [u64; 2]) -> [u64; 2] {
-        match self.strategy {
-            Strategy::Tensor => [rows, cols],
-            Strategy::Channel => [1, cols],
-            Strategy::Group(group) => [1, group],
-            Strategy::Block(block) => block,
-        }
-    }
-}
-
 /// A method, or a kind of it, that is not read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
@@ -128,7 +94,8 @@ pub(crate) fn read(config: &Value) -> Result<Quantization, Refused> {
         "modelopt" if is(&q["quant_algo"], "FP8") => Ok(Quantization::Fp8 { block: None }),
         "gptq" => gptq(q),
         "awq" => awq(q),
-        "compressed-tensors" => compressed_tensors(q),
+        "auto-round" | "intel/auto-round" => auto_round(q),
+        "compressed-tensors" => compressed::read(q),
         other => Err(refused(spelled(other), format!("quant_method {other:?}"))),
     }
 }
@@ -149,7 +116,6 @@ fn spelled(name: &str) -> &str {
         "exl3" => "EXL3",
         "hqq" => "HQQ",
         "mlx" => "MLX",
-        "auto-round" | "intel/auto-round" => "AutoRound",
         "modelopt" => "ModelOpt",
         other => other,
     }
@@ -200,6 +166,10 @@ fn gptq(q: &Value) -> Result<Quantization, Refused> {
     if q["is_marlin_format"] == true {
         return unread("is_marlin_format");
     }
+    // Rotated weights need rotated activations.
+    if !q["rotation"].is_null() || !q["meta"]["rotation"].is_null() {
+        return Err(refused("GPTQ", "rotation".to_owned()));
+    }
     if !q["pack_dtype"].is_null() && !is(&q["pack_dtype"], "int32") {
         return unread("pack_dtype");
     }
@@ -210,9 +180,30 @@ fn gptq(q: &Value) -> Result<Quantization, Refused> {
         format if is(format, "gptq_v2") => false,
         _ => return unread(key),
     };
+    gptq_groups(q, less_one)
+}
+
+fn gptq_groups(q: &Value, less_one: bool) -> Result<Quantization, Refused> {
     match group(&q["group_size"]) {
         Some(group) => Ok(Quantization::Gptq(GptqConfig { group, less_one })),
-        None => unread("group_size"),
+        None => Err(unread("GPTQ", q, "group_size")),
+    }
+}
+
+/// AutoRound chooses integers in its own way, and stores them as GPTQ or AWQ does.
+fn auto_round(q: &Value) -> Result<Quantization, Refused> {
+    const METHOD: &str = "AutoRound";
+    if !q["data_type"].is_null() && !is(&q["data_type"], "int") {
+        return Err(unread(METHOD, q, "data_type"));
+    }
+    if !q["rotation_config"].is_null() {
+        return Err(refused(METHOD, "rotation_config".to_owned()));
+    }
+    match q["packing_format"].as_str() {
+        Some("auto_round:auto_gptq") => gptq_groups(q, true),
+        Some("auto_round" | "auto_round:gptqmodel") => gptq_groups(q, false),
+        Some("auto_round:auto_awq") => awq(q),
+        _ => Err(unread(METHOD, q, "packing_format")),
     }
 }
 
@@ -224,10 +215,12 @@ fn awq(q: &Value) -> Result<Quantization, Refused> {
     if q[bits] != 4 {
         return unread(bits);
     }
-    if !q["version"].is_null() && !is(&q["version"], "gemm") {
-        return Err(refused(&format!("AWQ in {} layout", q["version"]), "version".to_owned()));
+    // AutoAWQ, transformers 5 and GPTQModel each have their own word for the layout.
+    let layouts = ["version", "format", "checkpoint_format"];
+    if let Some(key) = layouts.into_iter().find(|key| !q[*key].is_null() && !is(&q[*key], "gemm")) {
+        return Err(refused(&format!("AWQ in {} layout", q[key]), key.to_owned()));
     }
-    if !q["backend"].is_null() && !is(&q["backend"], "autoawq") {
+    if is(&q["backend"], "llm-awq") {
         return unread("backend");
     }
     if q["zero_point"] == false {
@@ -238,103 +231,6 @@ fn awq(q: &Value) -> Result<Quantization, Refused> {
         Some(group) => Ok(Quantization::Awq(AwqConfig { group })),
         None => unread(size),
     }
-}
-
-fn compressed_tensors(q: &Value) -> Result<Quantization, Refused> {
-    const METHOD: &str = "compressed-tensors";
-    let sparse = &q["sparsity_config"]["format"];
-    if !sparse.is_null() && !is(sparse, "dense") {
-        return Err(refused(METHOD, format!("sparsity format {sparse}")));
-    }
-    let Some(groups) = q["config_groups"].as_object() else { return Err(unread(METHOD, q, "config_groups")) };
-    let mut all = Vec::new();
-    for (name, group) in groups {
-        if group["weights"].is_null() {
-            continue; // activations or the KV cache alone
-        }
-        let format = if group["format"].is_null() { &q["format"] } else { &group["format"] };
-        let args = weight_args(&group["weights"]).filter(|args| fits(args, format));
-        let Some(args) = args else {
-            let text = group["weights"].as_object().map(scheme).unwrap_or_default();
-            return Err(refused(METHOD, format!("format {format}, {name}: {text}")));
-        };
-        all.push(args);
-    }
-    Ok(Quantization::CompressedTensors(all))
-}
-
-/// Whether weights of that kind can be in that format.
-fn fits(args: &WeightArgs, format: &Value) -> bool {
-    let rows = matches!(args.strategy, Strategy::Channel | Strategy::Group(_));
-    match format.as_str() {
-        Some("pack-quantized") => !args.float && rows,
-        Some("float-quantized") => args.float,
-        Some("int-quantized") => !args.float && args.bits == 8,
-        Some("naive-quantized") => args.bits == 8,
-        _ => false,
-    }
-}
-
-/// Bits and strategy, for an error.
-fn scheme(weights: &serde_json::Map<String, Value>) -> String {
-    let told = ["num_bits", "type", "strategy"].into_iter().filter_map(|key| Some((key, weights.get(key)?)));
-    told.map(|(key, value)| format!("{key} {value}")).collect::<Vec<_>>().join(", ")
-}
-
-/// The arguments of a scheme; `None` for one that is not read.
-fn weight_args(weights: &Value) -> Option<WeightArgs> {
-    let float = match weights["type"].as_str() {
-        None | Some("int") => false,
-        Some("float") => true,
-        Some(_) => return None,
-    };
-    let bits = match (weights["num_bits"].as_u64()?, float) {
-        (4, false) => 4,
-        (8, _) => 8,
-        _ => return None,
-    };
-    let group = match &weights["group_size"] {
-        Value::Null => None,
-        size => Some(group(size)?),
-    };
-    let strategy = match (weights["strategy"].as_str(), group) {
-        (Some("group"), Some(Some(n))) | (None, Some(Some(n))) => Strategy::Group(n),
-        (Some("channel"), _) | (None | Some("group"), Some(None)) => Strategy::Channel,
-        (Some("tensor"), _) | (None, None) => Strategy::Tensor,
-        (Some("block"), _) => Strategy::Block(block(&weights["block_structure"])?),
-        _ => return None,
-    };
-    Some(WeightArgs { bits, float, symmetric: weights["symmetric"].as_bool().unwrap_or(true), strategy })
-}
-
-/// Last parts of tensor names that only quantized weights have. The more telling ones come first.
-const SUFFIXES: [(&str, &str); 11] = [
-    (".g_idx", "GPTQ"),
-    (".qweight", "GPTQ or AWQ"),
-    (".qzeros", "GPTQ or AWQ"),
-    (".weight_packed", "compressed-tensors"),
-    (".weight.absmax", "bitsandbytes"),
-    (".SCB", "bitsandbytes"),
-    (".q_weight", "EXL2"),
-    (".trellis", "EXL3"),
-    (".W_q", "HQQ"),
-    (".biases", "MLX"),
-    (".scales", "an unnamed method"),
-];
-
-/// Refuses a checkpoint whose tensor names show a quantization method, although its config.json names none.
-pub(crate) fn refuse_by_names(checkpoint: &Checkpoint, quantization: &Quantization) -> Result<(), Error> {
-    if *quantization != Quantization::None {
-        return Ok(());
-    }
-    for (suffix, method) in SUFFIXES {
-        if let Some(tensor) = checkpoint.tensors().iter().find(|t| t.name.ends_with(suffix)) {
-            let seen = format!("tensor {}, no quantization_config", tensor.name);
-            let problem = Problem::QuantMethod { method: method.into(), seen, original: None };
-            return Err(problem.of(checkpoint.file_of(tensor)));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -369,61 +265,19 @@ mod tests {
         assert_eq!(with("checkpoint_format", json!("gptq_v2")), gptq(Some(128), false));
         assert_eq!(with("format", json!("gptq_v2")), gptq(Some(128), false));
 
-        let awq = json!({"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": true});
-        assert_eq!(method(awq), Ok(Quantization::Awq(AwqConfig { group: Some(128) })));
-    }
+        for (format, expected) in [
+            ("auto_round", gptq(Some(128), false)),
+            ("auto_round:auto_gptq", gptq(Some(128), true)),
+            ("auto_round:auto_awq", Ok(Quantization::Awq(AwqConfig { group: Some(128) }))),
+        ] {
+            let q = json!({"quant_method": "auto-round", "bits": 4, "group_size": 128, "packing_format": format});
+            assert_eq!(method(q), expected, "{format}");
+        }
 
-    #[test]
-    fn schemes_of_compressed_tensors() {
-        let scheme = |format: &str, weights: Value| {
-            method(json!({"quant_method": "compressed-tensors", "format": format,
-                "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}}))
-        };
-        let args = |bits, float, symmetric, strategy| {
-            Ok(Quantization::CompressedTensors(vec![WeightArgs { bits, float, symmetric, strategy }]))
-        };
-        for (format, weights, expected) in [
-            (
-                "pack-quantized",
-                json!({"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128, "symmetric": false}),
-                args(4, false, false, Strategy::Group(128)),
-            ),
-            (
-                "pack-quantized",
-                json!({"num_bits": 8, "type": "int", "strategy": "channel", "group_size": null, "symmetric": true}),
-                args(8, false, true, Strategy::Channel),
-            ),
-            (
-                "float-quantized",
-                json!({"num_bits": 8, "type": "float", "strategy": "tensor"}),
-                args(8, true, true, Strategy::Tensor),
-            ),
-            (
-                "float-quantized",
-                json!({"num_bits": 8, "type": "float", "strategy": "block", "block_structure": [128, 128]}),
-                args(8, true, true, Strategy::Block([128, 128])),
-            ),
-            ("int-quantized", json!({"num_bits": 8, "strategy": "channel"}), args(8, false, true, Strategy::Channel)),
-            (
-                "naive-quantized",
-                json!({"num_bits": 8, "type": "int", "group_size": -1}),
-                args(8, false, true, Strategy::Channel),
-            ),
-        ] {
-            assert_eq!(scheme(format, weights), expected, "{format}");
+        for (bits, size, layout) in [("bits", "group_size", "version"), ("w_bit", "q_group_size", "format")] {
+            let awq = json!({"quant_method": "awq", bits: 4, size: 128, layout: "GEMM", "zero_point": true});
+            assert_eq!(method(awq), Ok(Quantization::Awq(AwqConfig { group: Some(128) })));
         }
-        for (format, weights, words) in [
-            ("nvfp4-pack-quantized", json!({"num_bits": 4, "type": "float"}), "format \"nvfp4-pack-quantized\""),
-            ("pack-quantized", json!({"num_bits": 3, "strategy": "channel"}), "num_bits 3"),
-            ("pack-quantized", json!({"num_bits": 4, "strategy": "tensor"}), "strategy \"tensor\""),
-            ("int-quantized", json!({"num_bits": 4, "strategy": "channel"}), "num_bits 4"),
-            ("float-quantized", json!({"num_bits": 8, "type": "float", "strategy": "block"}), "strategy \"block\""),
-        ] {
-            let error = scheme(format, weights).unwrap_err();
-            assert!(error.starts_with("compressed-tensors (format ") && error.contains(words), "{error}");
-        }
-        let sparse = json!({"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"}});
-        assert_eq!(method(sparse).unwrap_err(), "compressed-tensors (sparsity format \"sparse-24-bitmask\")");
     }
 
     #[test]
@@ -435,7 +289,8 @@ mod tests {
             (json!({"quant_method": "hqq"}), "HQQ (quant_method \"hqq\")"),
             (json!({"quant_method": "quark"}), "quark (quant_method \"quark\")"),
             (json!({"quant_method": "torchao"}), "torchao (quant_method \"torchao\")"),
-            (json!({"quant_method": "auto-round"}), "AutoRound (quant_method \"auto-round\")"),
+            (json!({"quant_method": "auto-round"}), "AutoRound (packing_format null)"),
+            (json!({"quant_method": "auto-round", "data_type": "mx_fp"}), "AutoRound (data_type \"mx_fp\")"),
             (json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "ModelOpt (quant_method \"modelopt\")"),
             (json!({"group_size": 64, "bits": 4}), "an unnamed method (quantization_config)"),
             (json!({"quant_method": "gptq", "bits": 3, "group_size": 128}), "GPTQ with 3 bits (bits 3)"),
@@ -449,6 +304,12 @@ mod tests {
                 "AWQ in \"gemv\" layout (version)",
             ),
             (json!({"quant_method": "awq", "bits": 8, "group_size": 128}), "AWQ (bits 8)"),
+            (json!({"quant_method": "awq", "bits": 4, "backend": "llm-awq"}), "AWQ (backend \"llm-awq\")"),
+            (json!({"quant_method": "gptq", "bits": 4, "meta": {"rotation": "hadamard"}}), "GPTQ (rotation)"),
+            (
+                json!({"quant_method": "compressed-tensors", "transform_config": {"config_groups": {"R1": {}}}}),
+                "compressed-tensors (transform_config)",
+            ),
             (json!({"quant_method": "fp8", "fmt": "e5m2"}), "FP8 (fmt \"e5m2\")"),
             (json!({"quant_method": "fp8", "weight_block_size": [1, 128]}), "FP8 (weight_block_size [1,128])"),
         ] {
