@@ -1,121 +1,148 @@
-//! The quantization that Q4_K and Q5_K share: a scale and a minimum per 32 values, in units common to 256.
-use super::lanes::{Lanes, nearest, sums};
-use super::search::{Affine, Errors, Steps, fit_affine, importance_weights, quantize_affine};
+//! The quantization that the K formats with minimums share: a scale and a minimum per sub-block, in units common to 256.
+use super::lanes::{Tile, add, greatest, in_units, inverse, magnitude, nearest_within, tile, total, untile};
+use super::search::{Affine, Errors, Steps, fit_affine, importance_weights};
 use super::{Half, SUPER, mean_square};
+use crate::kernel::Floats;
 
-/// Scales and minimums have 6 bits.
-const MAX_SCALE: f32 = 63.0;
 /// Times that the units are fitted anew to the levels: one takes most of the gain, a tenth of the error of 4 bits.
 const ROUNDS: usize = 1;
 
-/// A super-block before packing.
+/// What a format offers: levels 0 … `levels`, scales and minimums 0 … `max_scale`.
 #[derive(Clone, Copy)]
-pub(super) struct Quantized {
+pub(super) struct Grid {
+    pub(super) levels: f32,
+    pub(super) max_scale: f32,
+    /// Candidates of the search without importance.
+    pub(super) steps: Steps,
+}
+
+/// A super-block of `8 * H` sub-blocks before packing.
+pub(super) struct Quantized<const H: usize> {
     pub(super) d: Half,
     pub(super) dmin: Half,
-    pub(super) scales: [u8; 8],
-    pub(super) mins: [u8; 8],
+    pub(super) scales: [[u8; 8]; H],
+    pub(super) mins: [[u8; 8]; H],
     pub(super) q: [u8; SUPER],
 }
 
-/// Quantizes 256 values to levels 0 … `levels`. Each sub-block is fitted alone; then the units are set by the largest
-/// scale and minimum, and around each rounded pair the neighbours are tried with the values requantized. With these
-/// levels the units are fitted by least squares, and the pairs once more to the units.
-pub(super) fn quantize_super(x: &[f32; SUPER], importance: Option<&[f32]>, levels: f32, steps: Steps) -> Quantized {
-    let steps = if importance.is_some() { Steps::FINE } else { steps };
-    let block = SuperBlock { x, plain: plain_weights(importance), weights: search_weights(x, importance), levels };
-    let subs = x.as_chunks::<32>().0;
-    let weights = block.weights.as_chunks::<32>().0;
-    let mut fits = [Affine { scale: 0.0, min: 0.0 }; 8];
-    let (mut max_scale, mut max_min) = (0.0f32, 0.0f32);
-    for j in 0..8 {
-        fits[j] = fit_affine(&subs[j], &weights[j], levels, steps);
-        max_scale = max_scale.max(fits[j].scale);
-        max_min = max_min.max(fits[j].min);
+/// Quantizes 256 values in `8 * H` sub-blocks of `N`. Each sub-block is fitted alone; then the units are set by the
+/// largest scale and minimum, and around each rounded pair the neighbours are tried with the values requantized. With
+/// these levels the units are fitted by least squares, and the pairs once more to the units.
+#[inline(always)]
+pub(super) fn quantize_super<F: Floats, const H: usize, const N: usize>(
+    token: F::Token,
+    x: &[f32; SUPER],
+    importance: Option<&[f32; SUPER]>,
+    grid: Grid,
+) -> Quantized<H> {
+    let steps = if importance.is_some() { Steps::FINE } else { grid.steps };
+    let mut block = SuperBlock::<F, H, N>::new(token, x, importance, grid);
+    for h in 0..H {
+        let half = &block.halves[h];
+        block.fits[h] = fit_affine(token, &half.x, &half.weights, grid.levels, steps);
     }
-    let (mut best, start) =
-        block.quantize(&fits, Half::saturating(max_scale / MAX_SCALE), Half::saturating(max_min / MAX_SCALE));
+    let (mut max_scale, mut max_min) = (block.fits[0].scale, block.fits[0].min);
+    for fit in &block.fits[1..] {
+        (max_scale, max_min) = (max_scale.max(fit.scale), max_min.max(fit.min));
+    }
+    let unit = |max| Half::saturating(greatest(max) / grid.max_scale);
+    let (mut best, start) = block.quantize(unit(max_scale), unit(max_min));
     let mut least = start;
     for _ in 0..ROUNDS {
         let Some((d, dmin)) = block.fit_units(&best) else { break };
-        let (next, errors) = block.quantize(&fits, d, dmin);
+        let (next, errors) = block.quantize(d, dmin);
         if !errors.improves(&least, &start) {
             break;
         }
         (best, least) = (next, errors);
     }
-    best
+    block.finish(&best)
 }
 
-/// What an error in each column counts.
-fn plain_weights(importance: Option<&[f32]>) -> [f32; SUPER] {
-    let mut plain = [1.0; SUPER];
-    if let Some(importance) = importance {
-        plain.copy_from_slice(&importance[..SUPER]);
+/// Weights of the squared errors in the search without importance: an error counts more where the value is large.
+#[inline(always)]
+fn search_weights<F: Floats, const N: usize>(token: F::Token, x: &Tile<F, N>) -> Tile<F, N> {
+    let mut sum = [F::all(token, 0.0)];
+    for i in 0..N {
+        add(&mut sum, [x[i] * x[i]]);
     }
-    plain
-}
-
-/// Weights of the squared errors in the search: an error counts more where the value is large.
-fn search_weights(x: &[f32; SUPER], importance: Option<&[f32]>) -> [f32; SUPER] {
-    if let Some(importance) = importance {
-        return importance_weights(x, importance, 2.0 * mean_square(x));
-    }
-    let mut weights = [0.0; SUPER];
-    for (w, x) in weights.chunks_exact_mut(32).zip(x.chunks_exact(32)) {
-        let level = mean_square(x).sqrt();
-        for l in 0..32 {
-            w[l] = level + x[l].abs();
-        }
+    let level = (sum[0] / F::all(token, N as f32)).sqrt();
+    let mut weights = *x;
+    for w in &mut weights {
+        *w = level + magnitude(token, *w);
     }
     weights
 }
 
-struct SuperBlock<'a> {
-    x: &'a [f32; SUPER],
-    plain: [f32; SUPER],
-    weights: [f32; SUPER],
-    levels: f32,
+struct SuperBlock<F: Floats, const H: usize, const N: usize> {
+    token: F::Token,
+    halves: [SubBlocks<F, N>; H],
+    fits: [Affine<F>; H],
 }
 
-impl SuperBlock<'_> {
-    /// The best pairs near the fitted ones in the given units, with their levels and errors.
-    fn quantize(&self, fits: &[Affine; 8], d: Half, dmin: Half) -> (Quantized, Errors) {
-        let mut out = Quantized { d, dmin, scales: [0; 8], mins: [0; 8], q: [0; SUPER] };
-        let mut total = Errors::default();
-        for j in 0..8 {
-            let sub = SubBlock {
-                x: &self.x.as_chunks().0[j],
-                plain: &self.plain.as_chunks().0[j],
-                weights: &self.weights.as_chunks().0[j],
-                levels: self.levels,
-                d: d.get(),
-                dmin: dmin.get(),
-            };
-            let ((scale, min), errors) = sub.best_pair(fits[j]);
-            (out.scales[j], out.mins[j]) = (scale as u8, min as u8);
-            out.q.as_chunks_mut::<32>().0[j] = quantize_affine(sub.x, sub.d * scale, sub.dmin * min, self.levels);
-            total += errors;
-        }
-        (out, total)
-    }
+/// Units, and scales and minimums in them.
+struct Candidate<F, const H: usize> {
+    d: Half,
+    dmin: Half,
+    pairs: [Affine<F>; H],
+}
 
-    /// The units with the least weighted squared error for these levels, scales and minimums.
-    fn fit_units(&self, block: &Quantized) -> Option<(Half, Half)> {
-        // x ≈ d·a − dmin·b with a = scale·q, b = min.
-        let (mut a, mut b) = ([0.0; SUPER], [0.0; SUPER]);
-        for j in 0..8 {
-            for i in 32 * j..32 * (j + 1) {
-                a[i] = f32::from(block.scales[j]) * f32::from(block.q[i]);
-                b[i] = f32::from(block.mins[j]);
+impl<F: Floats, const H: usize, const N: usize> SuperBlock<F, H, N> {
+    #[inline(always)]
+    fn new(token: F::Token, x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, grid: Grid) -> Self {
+        let zero = F::all(token, 0.0);
+        let empty = SubBlocks { token, x: [zero; N], plain: [zero; N], weights: [zero; N], grid };
+        let mut block = SuperBlock { token, halves: [empty; H], fits: [Affine { scale: zero, min: zero }; H] };
+        for h in 0..H {
+            let half = &mut block.halves[h];
+            half.x = tile(token, &x.as_chunks::<N>().0[8 * h..8 * (h + 1)]);
+            if let Some(importance) = importance {
+                half.plain = tile(token, &importance.as_chunks::<N>().0[8 * h..8 * (h + 1)]);
+                half.weights = importance_weights(token, &half.x, &half.plain, 2.0 * mean_square(x));
+            } else {
+                half.plain = [F::all(token, 1.0); N];
+                half.weights = search_weights(token, &half.x);
             }
         }
-        let [aa, ab, bb, ax, bx] = sums::<SUPER, 5>(|i| {
-            let (a, b) = (Lanes::load(&a, i), Lanes::load(&b, i));
-            let (x, w) = (Lanes::load(self.x, i), Lanes::load(&self.weights, i));
-            let (wa, wb) = (w * a, w * b);
-            [wa * a, wa * b, wb * b, wa * x, wb * x]
-        });
+        block
+    }
+
+    /// The best pairs near the fitted ones in the given units, with their errors.
+    #[inline(always)]
+    fn quantize(&self, d: Half, dmin: Half) -> (Candidate<F, H>, Errors<f32>) {
+        let mut pairs = self.fits;
+        let mut sum = Errors { plain: 0.0, weighted: 0.0 };
+        for h in 0..H {
+            let errors;
+            (pairs[h], errors) = self.halves[h].best_pairs(self.fits[h], d.get(), dmin.get());
+            sum.plain += total(errors.plain);
+            sum.weighted += total(errors.weighted);
+        }
+        (Candidate { d, dmin, pairs }, sum)
+    }
+
+    /// The units with the least weighted squared error for a candidate's levels, scales and minimums.
+    #[inline(always)]
+    fn fit_units(&self, block: &Candidate<F, H>) -> Option<(Half, Half)> {
+        // x ≈ d·a − dmin·b with a = scale·q, b = min.
+        let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for h in 0..H {
+            let Affine { scale, min } = block.pairs[h];
+            let half = &self.halves[h];
+            let levels = half.levels(block.pairs[h], block.d.get(), block.dmin.get());
+            let mut sums = [F::all(self.token, 0.0); 5];
+            for i in 0..N {
+                let (q, w) = (levels[i], half.weights[i]);
+                let wq = w * q;
+                add(&mut sums, [w, wq, wq * q, w * half.x[i], wq * half.x[i]]);
+            }
+            let [w, wq, wqq, wx, wqx] = sums;
+            aa += total(scale * scale * wqq);
+            ab += total(scale * min * wq);
+            bb += total(min * min * w);
+            ax += total(scale * wqx);
+            bx += total(min * wx);
+        }
         let determinant = aa * bb - ab * ab;
         let (d, dmin) = if determinant > 1e-6 * aa * bb {
             ((ax * bb - ab * bx) / determinant, (ab * ax - aa * bx) / determinant)
@@ -126,45 +153,82 @@ impl SuperBlock<'_> {
         (d > 0.0 && dmin >= 0.0 && d.is_finite() && dmin.is_finite())
             .then(|| (Half::saturating(d), Half::saturating(dmin)))
     }
+
+    /// The candidate with its levels.
+    #[inline(always)]
+    fn finish(&self, block: &Candidate<F, H>) -> Quantized<H> {
+        let mut out = Quantized { d: block.d, dmin: block.dmin, scales: [[0; 8]; H], mins: [[0; 8]; H], q: [0; SUPER] };
+        for h in 0..H {
+            let half = &self.halves[h];
+            let pairs = block.pairs[h];
+            out.scales[h] = pairs.scale.get().map(|x| x as u8);
+            out.mins[h] = pairs.min.get().map(|x| x as u8);
+            let levels = half.levels(pairs, block.d.get(), block.dmin.get());
+            untile(&levels, &mut out.q.as_chunks_mut::<N>().0[8 * h..8 * (h + 1)], |q| q as u8);
+        }
+        out
+    }
 }
 
-struct SubBlock<'a> {
-    x: &'a [f32; 32],
-    plain: &'a [f32; 32],
-    weights: &'a [f32; 32],
-    levels: f32,
-    d: f32,
-    dmin: f32,
+/// Eight sub-blocks.
+#[derive(Clone, Copy)]
+struct SubBlocks<F: Floats, const N: usize> {
+    token: F::Token,
+    x: Tile<F, N>,
+    /// What an error in each column counts.
+    plain: Tile<F, N>,
+    weights: Tile<F, N>,
+    grid: Grid,
 }
 
-impl SubBlock<'_> {
-    /// (scale, minimum) in units, 0 … 63 each, and their errors.
-    fn best_pair(&self, fit: Affine) -> ((f32, f32), Errors) {
-        let centre = (in_units(fit.scale, self.d), in_units(fit.min, self.dmin));
+impl<F: Floats, const N: usize> SubBlocks<F, N> {
+    /// Scales and minimums in units, and their errors.
+    #[inline(always)]
+    fn best_pairs(&self, fit: Affine<F>, d: f32, dmin: f32) -> (Affine<F>, Errors<F>) {
+        let token = self.token;
+        let (zero, max) = (F::all(token, 0.0), F::all(token, self.grid.max_scale));
+        let centre = Affine {
+            scale: in_units(token, fit.scale, d, 0.0, self.grid.max_scale),
+            min: in_units(token, fit.min, dmin, 0.0, self.grid.max_scale),
+        };
         let mut best = centre;
-        let start = self.errors(best);
+        let start = self.errors(centre, d, dmin);
         let mut least = start;
-        for scale_step in [0.0, -1.0, 1.0] {
-            for min_step in [0.0, -1.0, 1.0] {
-                let pair = (centre.0 + scale_step, centre.1 + min_step);
-                let valid = 0.0..=MAX_SCALE;
-                if pair != centre && valid.contains(&pair.0) && valid.contains(&pair.1) {
-                    let errors = self.errors(pair);
-                    if errors.improves(&least, &start) {
-                        (best, least) = (pair, errors);
-                    }
-                }
-            }
+        for (scale_step, min_step) in NEIGHBOURS {
+            let pair = Affine {
+                // Beyond the range it is a pair that has been tried.
+                scale: (centre.scale + F::all(token, scale_step)).max(zero).min(max),
+                min: (centre.min + F::all(token, min_step)).max(zero).min(max),
+            };
+            let errors = self.errors(pair, d, dmin);
+            let better = errors.improves(&least, &start);
+            best.scale = F::select(better, pair.scale, best.scale);
+            best.min = F::select(better, pair.min, best.min);
+            least = errors.where_or(better, least);
         }
         (best, least)
     }
 
-    fn errors(&self, (scale, min): (f32, f32)) -> Errors {
-        Errors::of_affine(self.x, self.plain, self.weights, self.d * scale, self.dmin * min, self.levels)
+    #[inline(always)]
+    fn errors(&self, pair: Affine<F>, d: f32, dmin: f32) -> Errors<F> {
+        let (step, min) = (F::all(self.token, d) * pair.scale, F::all(self.token, dmin) * pair.min);
+        Errors::of_affine(self.token, &self.x, &self.plain, &self.weights, step, min, self.grid.levels)
+    }
+
+    /// The nearest levels.
+    #[inline(always)]
+    fn levels(&self, pair: Affine<F>, d: f32, dmin: f32) -> Tile<F, N> {
+        let token = self.token;
+        let (step, min) = (F::all(token, d) * pair.scale, F::all(token, dmin) * pair.min);
+        let per_unit = inverse(token, step);
+        let mut levels = self.x;
+        for q in &mut levels {
+            *q = nearest_within(token, (*q + min) * per_unit, 0.0, self.grid.levels);
+        }
+        levels
     }
 }
 
-/// The nearest multiple of a unit, 0 … 63; 0 of no unit.
-fn in_units(x: f32, unit: f32) -> f32 {
-    if unit > 0.0 { nearest((x / unit).clamp(0.0, MAX_SCALE)) } else { 0.0 }
-}
+/// (scale, minimum) around a rounded pair, in units.
+const NEIGHBOURS: [(f32, f32); 8] =
+    [(0.0, -1.0), (0.0, 1.0), (-1.0, 0.0), (-1.0, -1.0), (-1.0, 1.0), (1.0, 0.0), (1.0, -1.0), (1.0, 1.0)];

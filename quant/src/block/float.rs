@@ -2,7 +2,9 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-pub(super) fn quantize_f32(src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
+use crate::kernel::Level;
+
+pub(super) fn quantize_f32(_: Level, src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
     for (bytes, x) in dst.chunks_exact_mut(4).zip(src) {
         bytes.copy_from_slice(&x.to_le_bytes());
     }
@@ -18,7 +20,7 @@ pub(super) fn dequantize_f32(src: &[u8], dst: &mut [f32]) {
 const CHUNK: usize = 64;
 
 /// Round to nearest, ties to even; values beyond 65504 become infinite, as everywhere in this format.
-pub(super) fn quantize_f16(src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
+pub(super) fn quantize_f16(_: Level, src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
     let mut halves = [f16::ZERO; CHUNK];
     for (x, bytes) in src.chunks(CHUNK).zip(dst.chunks_mut(2 * CHUNK)) {
         let halves = &mut halves[..x.len()];
@@ -41,7 +43,7 @@ pub(super) fn dequantize_f16(src: &[u8], dst: &mut [f32]) {
 }
 
 /// Round to nearest, ties to even; a NaN stays one (quiet), whatever its payload.
-pub(super) fn quantize_bf16(src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
+pub(super) fn quantize_bf16(_: Level, src: &[f32], dst: &mut [u8], _importance: Option<&[f32]>) {
     for (bytes, x) in dst.chunks_exact_mut(2).zip(src) {
         let bits = x.to_bits();
         let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;

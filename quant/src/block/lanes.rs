@@ -1,100 +1,89 @@
-//! Eight floats at a time for the searches. Sums run in eight lanes on every machine, so files are the same bytes.
-use std::ops::{Add, Mul, Sub};
+//! Eight sub-blocks side by side: a search runs in all of them at once, one a lane, and no sum crosses lanes.
+//!
+//! Loops and functions that are always inlined, no closures over `F`: those would be compiled without the level's
+//! instructions, and then not be inlined for their many calls.
+use crate::kernel::Floats;
 
-use crate::kernel::F32x4;
+/// Values of eight sub-blocks: element i holds value i of each.
+pub(super) type Tile<F, const N: usize> = [F; N];
 
-/// Eight floats. Operations are lane by lane, in the order written.
-#[derive(Clone, Copy)]
-pub(super) struct Lanes([F32x4; 2]);
-
-impl Lanes {
-    /// The floats `8 * i …`.
-    #[inline(always)]
-    pub(super) fn load<const N: usize>(x: &[f32; N], i: usize) -> Lanes {
-        let x = x.as_chunks().0;
-        Lanes([F32x4::load(&x[2 * i]), F32x4::load(&x[2 * i + 1])])
-    }
-
-    /// The same float in every lane.
-    #[inline(always)]
-    pub(super) fn all(x: f32) -> Lanes {
-        Lanes([F32x4::all(x); 2])
-    }
-
-    /// The nearest integers within [low, high], ties to even; low of a NaN. The bounds are below 2^22.
-    #[inline(always)]
-    pub(super) fn nearest_within(self, low: f32, high: f32) -> Lanes {
-        let Lanes([a, b]) = self;
-        let (low, high) = (F32x4::all(low), F32x4::all(high));
-        Lanes([a.max(low).min(high), b.max(low).min(high)]) + Lanes::all(ROUNDER) - Lanes::all(ROUNDER)
-    }
-
-    /// The floats.
-    #[inline(always)]
-    pub(super) fn get(self) -> [f32; 8] {
-        let mut out = [[0.0; 4]; 2];
-        self.0[0].store(&mut out[0]);
-        self.0[1].store(&mut out[1]);
-        let ([a, b, c, d], [e, f, g, h]) = (out[0], out[1]);
-        [a, b, c, d, e, f, g, h]
-    }
-
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        let l = self.get();
-        ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
-    }
-}
-
-impl Add for Lanes {
-    type Output = Lanes;
-
-    #[inline(always)]
-    fn add(self, other: Lanes) -> Lanes {
-        Lanes([self.0[0].add(other.0[0]), self.0[1].add(other.0[1])])
-    }
-}
-
-impl Sub for Lanes {
-    type Output = Lanes;
-
-    #[inline(always)]
-    fn sub(self, other: Lanes) -> Lanes {
-        Lanes([self.0[0].sub(other.0[0]), self.0[1].sub(other.0[1])])
-    }
-}
-
-impl Mul for Lanes {
-    type Output = Lanes;
-
-    #[inline(always)]
-    fn mul(self, other: Lanes) -> Lanes {
-        Lanes([self.0[0].mul(other.0[0]), self.0[1].mul(other.0[1])])
-    }
-}
-
-/// `S` sums over `N` elements; `terms(i)` gives those of the elements `8 * i …`.
+/// Sub-block j becomes lane j; lanes without one are zeros.
 #[inline(always)]
-pub(super) fn sums<const N: usize, const S: usize>(terms: impl Fn(usize) -> [Lanes; S]) -> [f32; S] {
-    let mut lanes = [Lanes::all(0.0); S];
-    for i in 0..N / 8 {
-        let terms = terms(i);
-        for s in 0..S {
-            lanes[s] = lanes[s] + terms[s];
+pub(super) fn tile<F: Floats, const N: usize>(token: F::Token, subs: &[[f32; N]]) -> Tile<F, N> {
+    let mut rows = [[0.0; 8]; N];
+    for (j, sub) in subs.iter().take(8).enumerate() {
+        for i in 0..N {
+            rows[i][j] = sub[i];
         }
     }
-    let mut sums = [0.0; S];
-    for s in 0..S {
-        sums[s] = lanes[s].sum();
+    let mut tile = [F::all(token, 0.0); N];
+    for i in 0..N {
+        tile[i] = F::load(token, &rows[i]);
     }
-    sums
+    tile
+}
+
+/// Inverse of [`tile`], with each float made a level.
+#[inline(always)]
+pub(super) fn untile<F: Floats, T: Copy, const N: usize>(
+    levels: &Tile<F, N>,
+    subs: &mut [[T; N]],
+    level: impl Fn(f32) -> T,
+) {
+    for i in 0..N {
+        let lanes = levels[i].get();
+        for (sub, x) in subs.iter_mut().zip(lanes) {
+            sub[i] = level(x);
+        }
+    }
+}
+
+/// Adds to each sum its term.
+#[inline(always)]
+pub(super) fn add<F: Floats, const S: usize>(sums: &mut [F; S], terms: [F; S]) {
+    for s in 0..S {
+        sums[s] = sums[s] + terms[s];
+    }
+}
+
+/// The sum of the lanes.
+#[inline(always)]
+pub(super) fn total<F: Floats>(x: F) -> f32 {
+    let l = x.get();
+    ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
+}
+
+/// The greatest lane; a NaN is passed over.
+#[inline(always)]
+pub(super) fn greatest<F: Floats>(x: F) -> f32 {
+    x.get().into_iter().fold(f32::NEG_INFINITY, |max, x| if x > max { x } else { max })
+}
+
+/// The magnitudes.
+#[inline(always)]
+pub(super) fn magnitude<F: Floats>(token: F::Token, x: F) -> F {
+    x.max(F::all(token, 0.0) - x)
 }
 
 /// Adding and subtracting 1.5·2^23 leaves the nearest integer, ties to even, of |x| < 2^22.
 const ROUNDER: f32 = 12_582_912.0;
 
-/// The nearest integer, ties to even, for |x| < 2^22.
+/// The nearest integers within [low, high], ties to even; low of a NaN. The bounds are below 2^22.
 #[inline(always)]
-pub(super) fn nearest(x: f32) -> f32 {
-    (x + ROUNDER) - ROUNDER
+pub(super) fn nearest_within<F: Floats>(token: F::Token, x: F, low: f32, high: f32) -> F {
+    let rounder = F::all(token, ROUNDER);
+    x.max(F::all(token, low)).min(F::all(token, high)) + rounder - rounder
+}
+
+/// `x / unit` rounded to an integer within [low, high]; 0 of no unit.
+#[inline(always)]
+pub(super) fn in_units<F: Floats>(token: F::Token, x: F, unit: f32, low: f32, high: f32) -> F {
+    if unit == 0.0 { F::all(token, 0.0) } else { nearest_within(token, x / F::all(token, unit), low, high) }
+}
+
+/// `1 / x`, or 0 where x is 0.
+#[inline(always)]
+pub(super) fn inverse<F: Floats>(token: F::Token, x: F) -> F {
+    let zero = F::all(token, 0.0);
+    F::select(zero.less(magnitude(token, x)), F::all(token, 1.0) / x, zero)
 }

@@ -15,6 +15,8 @@ mod q6_k;
 mod q8_0;
 mod scales;
 mod search;
+mod small;
+mod symmetric;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::dtype::DType;
+use crate::kernel::{Floats, Level, Work, run};
 
 /// Elements in a super-block of the K formats.
 pub const SUPER: usize = 256;
@@ -41,7 +44,7 @@ pub const SUPER: usize = 256;
 pub struct Codec {
     /// The format.
     pub dtype: DType,
-    quantize: fn(&[f32], &mut [u8], Option<&[f32]>),
+    quantize: fn(Level, &[f32], &mut [u8], Option<&[f32]>),
     dequantize: fn(&[u8], &mut [f32]),
 }
 
@@ -82,6 +85,14 @@ impl Codec {
     /// # Panics
     /// If `src` is no whole number of blocks or rows of `importance`, or `dst` has another length than its blocks.
     pub fn quantize(&self, src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
+        self.quantize_at(Level::best(), src, dst, importance);
+    }
+
+    /// As [`Codec::quantize`], with the instructions of a level. The bytes are the same at each.
+    ///
+    /// # Panics
+    /// As [`Codec::quantize`].
+    pub fn quantize_at(&self, level: Level, src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
         self.check(src.len(), dst.len());
         if let Some(importance) = importance {
             let cols = importance.len();
@@ -91,7 +102,7 @@ impl Codec {
                 src.len()
             );
         }
-        (self.quantize)(src, dst, importance);
+        (self.quantize)(level, src, dst, importance);
     }
 
     /// Dequantizes whole blocks. Any bytes are valid blocks; a NaN scale gives NaN values.
@@ -119,7 +130,7 @@ pub(crate) trait Block: Sized + FromBytes + IntoBytes + Immutable + KnownLayout 
     const LEN: usize;
 
     /// Quantizes one row `x` of `row.len() * LEN` elements.
-    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]);
+    fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]);
 
     /// Writes the block's `LEN` values.
     fn dequantize(&self, y: &mut [f32]);
@@ -133,12 +144,32 @@ pub(crate) fn blocks<B: Block>(bytes: &[u8]) -> &[B] {
     <[B]>::ref_from_bytes(bytes).expect("whole blocks")
 }
 
-fn quantize<B: Block>(src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
+fn quantize<B: Block>(level: Level, src: &[f32], dst: &mut [u8], importance: Option<&[f32]>) {
     let dst = <[B]>::mut_from_bytes(dst).expect("length checked by the caller");
-    let cols = importance.map_or(src.len(), <[f32]>::len).max(B::LEN);
-    for (x, row) in src.chunks_exact(cols).zip(dst.chunks_exact_mut(cols / B::LEN)) {
-        B::quantize_row(x, importance, row);
+    run(level, Rows { src, dst, importance });
+}
+
+/// Rows to quantize.
+struct Rows<'a, B> {
+    src: &'a [f32],
+    dst: &'a mut [B],
+    importance: Option<&'a [f32]>,
+}
+
+impl<B: Block> Work for Rows<'_, B> {
+    #[inline(always)]
+    fn run<F: Floats>(self, token: F::Token) {
+        let cols = self.importance.map_or(self.src.len(), <[f32]>::len).max(B::LEN);
+        for (x, row) in self.src.chunks_exact(cols).zip(self.dst.chunks_exact_mut(cols / B::LEN)) {
+            B::quantize_row::<F>(token, x, self.importance, row);
+        }
     }
+}
+
+/// The weights of super-block `i` of a row.
+#[inline(always)]
+fn super_importance(importance: Option<&[f32]>, i: usize) -> Option<&[f32; SUPER]> {
+    importance.map(|importance| &importance.as_chunks().0[i])
 }
 
 fn dequantize<B: Block>(src: &[u8], dst: &mut [f32]) {
@@ -171,6 +202,7 @@ impl Half {
 }
 
 /// `x`, or the largest finite half where `x` would round to infinity.
+#[inline(always)]
 fn clamp_to_half(x: f32) -> f32 {
     const MAX: f32 = 65504.0;
     // Halfway to the next step above MAX: from here on conversion rounds to infinity.
@@ -179,11 +211,13 @@ fn clamp_to_half(x: f32) -> f32 {
 }
 
 /// `1 / d`, or 0 where the block has no scale.
+#[inline(always)]
 fn inverse(d: f32) -> f32 {
     if d == 0.0 { 0.0 } else { 1.0 / d }
 }
 
 /// The value of largest magnitude with its sign, the first of equals.
+#[inline(always)]
 fn signed_max(x: &[f32]) -> f32 {
     let mut max = 0.0f32;
     for &v in x {
@@ -194,17 +228,15 @@ fn signed_max(x: &[f32]) -> f32 {
     max
 }
 
-/// (step, lowest) of levels 0 … `levels` that span the values.
-fn span(x: &[f32; 32], levels: f32) -> (f32, f32) {
-    let (mut min, mut max) = (f32::MAX, -f32::MAX);
-    for &v in x {
-        min = if v < min { v } else { min };
-        max = if v > max { v } else { max };
-    }
-    ((max - min) / levels, min)
-}
-
-/// Mean of the squares.
+/// Mean of the squares of whole blocks.
+#[inline(always)]
 fn mean_square(x: &[f32]) -> f32 {
-    x.iter().map(|v| v * v).sum::<f32>() / x.len() as f32
+    // Eight sums: one alone would wait for each addition.
+    let mut lanes = [0.0; 8];
+    for x in x.as_chunks::<8>().0 {
+        for l in 0..8 {
+            lanes[l] += x[l] * x[l];
+        }
+    }
+    lanes.iter().sum::<f32>() / x.len() as f32
 }

@@ -1,8 +1,9 @@
 //! Q5_0: 32 values of 5 bits with one scale, `x = d·(q − 16)`.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::search::{fit_symmetric, importance_weights};
-use super::{Block, Half, clamp_to_half, inverse, mean_square, signed_max};
+use super::small::important_scales;
+use super::{Block, Half, clamp_to_half, inverse, signed_max};
+use crate::kernel::Floats;
 
 /// 32 values, 22 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -19,16 +20,15 @@ pub struct BlockQ5_0 {
 impl Block for BlockQ5_0 {
     const LEN: usize = 32;
 
-    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
-        let sigma2 = importance.map(|_| mean_square(x));
-        for (i, (x, block)) in x.as_chunks::<32>().0.iter().zip(row).enumerate() {
-            let d = match importance.zip(sigma2) {
+    #[inline(always)]
+    fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
+        let x = x.as_chunks::<32>().0;
+        let scales = importance.map(|importance| important_scales::<F>(token, x, importance, 16.0));
+        for (i, (x, block)) in x.iter().zip(row).enumerate() {
+            let d = match &scales {
                 // The value of largest magnitude becomes -16, the end of the range that reaches further.
                 None => signed_max(x) / -16.0,
-                Some((importance, sigma2)) => {
-                    let plain = importance[32 * i..].first_chunk().expect("a weight for each column");
-                    fit_symmetric(x, plain, &importance_weights(x, plain, sigma2), 16.0)
-                }
+                Some(scales) => scales[i],
             };
             let d = clamp_to_half(d);
             let id = inverse(d);

@@ -2,8 +2,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::q5_0::{pack_5_bits, unpack_5_bits};
-use super::search::{Steps, fit_affine, importance_weights};
-use super::{Block, Half, clamp_to_half, inverse, mean_square, span};
+use super::small::{important_pairs, span};
+use super::{Block, Half, clamp_to_half, inverse};
+use crate::kernel::Floats;
 
 /// 32 values, 24 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -22,17 +23,12 @@ pub struct BlockQ5_1 {
 impl Block for BlockQ5_1 {
     const LEN: usize = 32;
 
-    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
-        let sigma2 = importance.map(|_| mean_square(x));
-        for (i, (x, block)) in x.as_chunks::<32>().0.iter().zip(row).enumerate() {
-            let (d, m) = match importance.zip(sigma2) {
-                None => span(x, 31.0),
-                Some((importance, sigma2)) => {
-                    let weights = importance_weights(x, &importance[32 * i..], sigma2);
-                    let fit = fit_affine(x, &weights, 31.0, Steps::FINE);
-                    (fit.scale, -fit.min)
-                }
-            };
+    #[inline(always)]
+    fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
+        let x = x.as_chunks::<32>().0;
+        let pairs = importance.map(|importance| important_pairs::<F>(token, x, importance, 31.0));
+        for (i, (x, block)) in x.iter().zip(row).enumerate() {
+            let (d, m) = pairs.as_ref().map_or_else(|| span(x, 31.0), |pairs| pairs[i]);
             let (d, m) = (clamp_to_half(d), clamp_to_half(m));
             let id = inverse(d);
             block.d = Half::saturating(d);

@@ -1,10 +1,11 @@
 //! Q5_K: 256 values of 5 bits in eight sub-blocks, `x = d·scale·q − dmin·min`.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::affine::quantize_super;
+use super::affine::{Grid, quantize_super};
 use super::q4_k::{pack_nibbles, unpack_nibbles};
 use super::search::Steps;
-use super::{Block, Half, SUPER, scales};
+use super::{Block, Half, SUPER, scales, super_importance};
+use crate::kernel::Floats;
 
 /// 256 values, 176 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -25,12 +26,14 @@ pub struct BlockQ5K {
 impl Block for BlockQ5K {
     const LEN: usize = SUPER;
 
-    fn quantize_row(x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
+    #[inline(always)]
+    fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
+        let grid = Grid { levels: 31.0, max_scale: 63.0, steps: Steps::Q5_K };
         for (i, (x, block)) in x.as_chunks().0.iter().zip(row).enumerate() {
-            let fit = quantize_super(x, importance.map(|w| &w[SUPER * i..]), 31.0, Steps::Q5_K);
+            let fit = quantize_super::<F, 1, 32>(token, x, super_importance(importance, i), grid);
             block.d = fit.d;
             block.dmin = fit.dmin;
-            block.scales = scales::pack(&fit.scales, &fit.mins);
+            block.scales = scales::pack(&fit.scales[0], &fit.mins[0]);
             block.qs = pack_nibbles(&fit.q);
             block.qh = [0; 32];
             for (j, q) in fit.q.chunks_exact(32).enumerate() {

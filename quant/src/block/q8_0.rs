@@ -2,6 +2,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::{Block, Half, clamp_to_half, inverse};
+use crate::kernel::Floats;
 
 /// 32 values, 34 bytes.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -16,7 +17,8 @@ pub struct BlockQ8_0 {
 impl Block for BlockQ8_0 {
     const LEN: usize = 32;
 
-    fn quantize_row(x: &[f32], _importance: Option<&[f32]>, row: &mut [Self]) {
+    #[inline(always)]
+    fn quantize_row<F: Floats>(_: F::Token, x: &[f32], _importance: Option<&[f32]>, row: &mut [Self]) {
         for (x, block) in x.chunks_exact(32).zip(row) {
             let amax = x.iter().fold(0.0f32, |m, v| if v.abs() > m { v.abs() } else { m });
             let d = clamp_to_half(amax / 127.0);
@@ -38,6 +40,7 @@ impl Block for BlockQ8_0 {
 
 /// `f32::round` for |x| < 2^22, in operations that every instruction set has. The addend is the number below one half:
 /// with it 0.49999997 does not reach 1, and a sum that ends in exactly one half still rounds up to the next integer.
+#[inline(always)]
 fn round_half_away(x: f32) -> i32 {
     const BELOW_HALF: f32 = 0.5f32.next_down();
     (x + BELOW_HALF.copysign(x)) as i32

@@ -1,24 +1,20 @@
-//! The searches for a block's scale: candidates around the obvious one, each refitted by least squares.
-use super::lanes::{Lanes, sums};
-use super::{inverse, signed_max};
-
-/// (least, greatest).
-fn extent<const N: usize>(x: &[f32; N]) -> (f32, f32) {
-    let (mut low, mut high) = (x[0], x[0]);
-    for &v in x {
-        low = if v < low { v } else { low };
-        high = if v > high { v } else { high };
-    }
-    (low, high)
-}
+//! The searches for the scales of eight sub-blocks at once: candidates around the obvious scale, each refitted by least
+//! squares.
+use super::lanes::{Tile, add, inverse, magnitude, nearest_within};
+use crate::kernel::Floats;
 
 /// The search weights under an importance matrix: `importance · √(sigma2 + x²)`, where sigma2 is the mean square of
 /// the surroundings.
-pub(super) fn importance_weights<const N: usize>(x: &[f32; N], importance: &[f32], sigma2: f32) -> [f32; N] {
-    let importance = &importance[..N];
-    let mut w = [0.0; N];
+#[inline(always)]
+pub(super) fn importance_weights<F: Floats, const N: usize>(
+    token: F::Token,
+    x: &Tile<F, N>,
+    importance: &Tile<F, N>,
+    sigma2: f32,
+) -> Tile<F, N> {
+    let mut w = *importance;
     for i in 0..N {
-        w[i] = importance[i] * (sigma2 + x[i] * x[i]).sqrt();
+        w[i] = w[i] * (F::all(token, sigma2) + x[i] * x[i]).sqrt();
     }
     w
 }
@@ -42,183 +38,190 @@ impl Steps {
 
 /// `x ≈ scale·q − min` with q in 0 … levels and both ≥ 0.
 #[derive(Clone, Copy)]
-pub(super) struct Affine {
-    pub(super) scale: f32,
-    pub(super) min: f32,
+pub(super) struct Affine<F> {
+    pub(super) scale: F,
+    pub(super) min: F,
 }
 
 /// The scale and minimum with the least weighted squared error among the candidates.
-pub(super) fn fit_affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, steps: Steps) -> Affine {
-    let (low, max) = extent(x);
-    let low = low.min(0.0);
-    // An overflowing range can't be searched, nor can NaN.
-    if !(max - low).is_finite() || max <= low {
-        return Affine { scale: 0.0, min: if low.is_finite() { -low } else { 0.0 } };
+#[inline(always)]
+pub(super) fn fit_affine<F: Floats, const N: usize>(
+    token: F::Token,
+    x: &Tile<F, N>,
+    w: &Tile<F, N>,
+    levels: f32,
+    steps: Steps,
+) -> Affine<F> {
+    let zero = F::all(token, 0.0);
+    let (mut low, mut high) = (zero, x[0]);
+    for &x in x {
+        (low, high) = (x.min(low), x.max(high));
     }
-    let [sum_w, sum_x, sum_x2] = sums::<N, 3>(|i| {
-        let (x, w) = (Lanes::load(x, i), Lanes::load(w, i));
-        [w, w * x, w * x * x]
-    });
-    // Levels of a candidate: `per_unit·(x − offset)`.
-    let q_of = |i: usize, per_unit: f32, offset: f32| {
-        ((Lanes::load(x, i) - Lanes::all(offset)) * Lanes::all(per_unit)).nearest_within(0.0, levels)
-    };
-    let error_of = |per_unit: f32, from: f32, scale: f32, offset: f32| {
-        let [error] = sums::<N, 1>(|i| {
-            let diff = Lanes::all(scale) * q_of(i, per_unit, from) + Lanes::all(offset) - Lanes::load(x, i);
-            [Lanes::load(w, i) * (diff * diff)]
-        });
-        error
-    };
-    let mut scale = (max - low) / levels;
-    let mut offset = low;
-    let mut least = error_of(levels / (max - low), low, scale, low);
+    let range = high - low;
+    // From the lowest value up: large values of little difference keep their precision.
+    let mut y = *x;
+    for y in &mut y {
+        *y = *y - low;
+    }
+    let mut scale = range / F::all(token, levels);
+    let mut offset = zero;
+    let per_unit = F::all(token, levels) / range;
+    let mut sums = [zero; 2];
+    for i in 0..N {
+        let diff = scale * nearest_within(token, y[i] * per_unit, 0.0, levels) - y[i];
+        add(&mut sums, [w[i], w[i] * (diff * diff)]);
+    }
+    let [sum_w, mut least] = sums;
     for step in 0..steps.count {
         // A better offset found on the way is where the next candidates start from.
-        let per_unit = (steps.first + steps.step * step as f32 + levels) / (max - offset);
-        let [sum_q, sum_q2, sum_xq] = sums::<N, 3>(|i| {
-            let q = q_of(i, per_unit, offset);
-            let wq = Lanes::load(w, i) * q;
-            [wq, wq * q, wq * Lanes::load(x, i)]
-        });
-        let determinant = sum_w * sum_q2 - sum_q * sum_q;
+        let range = range - offset;
+        let count = F::all(token, steps.first + steps.step * step as f32 + levels);
+        let (unit, per_unit) = (range / count, count / range);
+        // In units: y − offset = q + e, where e ≈ a·q + b. Errors from the sums of e are exact, since e is small.
+        let mut sums = [zero; 5];
+        for i in 0..N {
+            let t = (y[i] - offset) * per_unit;
+            let q = nearest_within(token, t, 0.0, levels);
+            let e = t - q;
+            let (wq, we) = (w[i] * q, w[i] * e);
+            add(&mut sums, [wq, we, wq * q, wq * e, we * e]);
+        }
+        let [sum_q, sum_e, sum_q2, sum_qe, sum_e2] = sums;
         // Of equal levels no line can be fitted (nor of NaN).
-        if determinant <= 0.0 || determinant.is_nan() {
-            continue;
-        }
-        let mut fit = (sum_w * sum_xq - sum_x * sum_q) / determinant;
-        let mut at = (sum_q2 * sum_x - sum_q * sum_xq) / determinant;
-        if at > 0.0 {
-            (fit, at) = (sum_xq / sum_q2, 0.0);
-        }
-        // The error by the sums alone is exact to a few units of rounding of Σ w·x²: what it rules out need not be summed.
-        let explained = 2.0 * (fit * sum_xq + at * sum_x) - fit * (fit * sum_q2 + 2.0 * at * sum_q) - at * at * sum_w;
-        if sum_x2 - explained > least + 1e-5 * sum_x2 {
-            continue;
-        }
-        let error = error_of(per_unit, offset, fit, at);
-        if error < least {
-            (scale, offset, least) = (fit, at, error);
-        }
+        let determinant = sum_w * sum_q2 - sum_q * sum_q;
+        // The lowest level may not lie above 0, which is at −low.
+        let highest = (zero - low - offset) * per_unit;
+        let b = ((sum_q2 * sum_e - sum_q * sum_qe) / determinant).min(highest);
+        let a = (sum_qe - b * sum_q) / sum_q2;
+        let fitted = a * (sum_qe + sum_qe - a * sum_q2) + b * (sum_e + sum_e - b * sum_w - (a + a) * sum_q);
+        let error = (sum_e2 - fitted) * (unit * unit);
+        let better = zero.less(determinant) & error.less(least);
+        scale = F::select(better, unit + a * unit, scale);
+        offset = F::select(better, offset + b * unit, offset);
+        least = F::select(better, error, least);
     }
-    Affine { scale, min: -offset }
+    // An overflowing range can't be searched, nor can NaN.
+    let infinity = F::all(token, f32::INFINITY);
+    let valid = zero.less(range) & range.less(infinity);
+    let min = zero - low - F::select(valid, offset, zero);
+    Affine { scale: F::select(valid, scale, zero), min: F::select(magnitude(token, low).less(infinity), min, zero) }
 }
 
 /// The scale of least error for `x ≈ scale·q`, q in −levels … levels − 1, among the candidates.
-pub(super) fn fit_symmetric<const N: usize>(x: &[f32; N], plain: &[f32; N], w: &[f32; N], levels: f32) -> f32 {
-    let max = signed_max(x);
-    if max.abs() < 1e-30 || !max.is_finite() {
-        return 0.0;
+#[inline(always)]
+pub(super) fn fit_symmetric<F: Floats, const N: usize>(
+    token: F::Token,
+    x: &Tile<F, N>,
+    plain: &Tile<F, N>,
+    w: &Tile<F, N>,
+    levels: f32,
+) -> F {
+    let zero = F::all(token, 0.0);
+    // The value of largest magnitude, the first of equals.
+    let mut max = zero;
+    for &x in x {
+        max = F::select(magnitude(token, max).less(magnitude(token, x)), x, max);
     }
-    let mut best = max / -levels;
-    let mut least = Errors::of_symmetric(x, plain, w, best, levels);
+    let mut best = max / F::all(token, -levels);
+    let mut least = Errors::of_symmetric(token, x, plain, w, best, levels);
     for step in -9..=9 {
-        let per_unit = Lanes::all(-(levels + 0.1 * step as f32) / max);
-        let [sum_xq, sum_q2] = sums::<N, 2>(|i| {
-            let x = Lanes::load(x, i);
-            let q = (x * per_unit).nearest_within(-levels, levels - 1.0);
-            let wq = Lanes::load(w, i) * q;
-            [wq * x, wq * q]
-        });
-        if sum_q2 > 0.0 {
-            let scale = sum_xq / sum_q2;
-            let errors = Errors::of_symmetric(x, plain, w, scale, levels);
-            if errors.better_than(&least) {
-                (best, least) = (scale, errors);
-            }
+        let per_unit = F::all(token, -(levels + 0.1 * step as f32)) / max;
+        let mut sums = [zero; 2];
+        for i in 0..N {
+            let q = nearest_within(token, x[i] * per_unit, -levels, levels - 1.0);
+            let wq = w[i] * q;
+            add(&mut sums, [wq * x[i], wq * q]);
         }
+        let [sum_xq, sum_q2] = sums;
+        let scale = sum_xq / sum_q2;
+        let errors = Errors::of_symmetric(token, x, plain, w, scale, levels);
+        let better = zero.less(sum_q2) & errors.better_than(&least);
+        best = F::select(better, scale, best);
+        least = errors.where_or(better, least);
     }
-    best
-}
-
-/// The nearest levels to `x / step`, within −levels … levels − 1.
-pub(super) fn quantize_symmetric<const N: usize>(x: &[f32; N], step: f32, levels: f32) -> [i8; N] {
-    let per_unit = Lanes::all(inverse(step));
-    let mut q = [0; N];
-    for (i, q) in q.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let levels = (Lanes::load(x, i) * per_unit).nearest_within(-levels, levels - 1.0).get();
-        for l in 0..8 {
-            q[l] = levels[l] as i8;
-        }
-    }
-    q
-}
-
-/// The nearest levels to `(x + min) / step`, within 0 … levels.
-pub(super) fn quantize_affine<const N: usize>(x: &[f32; N], step: f32, min: f32, levels: f32) -> [u8; N] {
-    let per_unit = Lanes::all(inverse(step));
-    let mut q = [0; N];
-    for (i, q) in q.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let levels = ((Lanes::load(x, i) + Lanes::all(min)) * per_unit).nearest_within(0.0, levels).get();
-        for l in 0..8 {
-            q[l] = levels[l] as u8;
-        }
-    }
-    q
+    let magnitude = magnitude(token, max);
+    let valid = F::all(token, 1e-30).less(magnitude) & magnitude.less(F::all(token, f32::INFINITY));
+    F::select(valid, best, zero)
 }
 
 /// Squared errors of a candidate: plain, and with the weights of the search.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Errors {
-    plain: f32,
-    weighted: f32,
+#[derive(Clone, Copy)]
+pub(super) struct Errors<F> {
+    pub(super) plain: F,
+    pub(super) weighted: F,
 }
 
-impl std::ops::AddAssign for Errors {
-    fn add_assign(&mut self, other: Errors) {
-        self.plain += other.plain;
-        self.weighted += other.weighted;
+impl Errors<f32> {
+    /// Less in one sense by a larger share than it is more in the other, and in the plain sense no worse than a
+    /// starting point.
+    pub(super) fn improves(&self, other: &Self, start: &Self) -> bool {
+        let better = self.plain * other.weighted + self.weighted * other.plain < 2.0 * other.plain * other.weighted;
+        self.plain <= start.plain && better
     }
 }
 
-impl Errors {
+impl<F: Floats> Errors<F> {
     /// Less in one sense by a larger share than it is more in the other.
-    pub(super) fn better_than(&self, other: &Errors) -> bool {
-        self.plain * other.weighted + self.weighted * other.plain < 2.0 * other.plain * other.weighted
+    #[inline(always)]
+    pub(super) fn better_than(&self, other: &Self) -> F::Mask {
+        let product = other.plain * other.weighted;
+        (self.plain * other.weighted + self.weighted * other.plain).less(product + product)
     }
 
     /// Better, and in the plain sense no worse than a starting point.
-    pub(super) fn improves(&self, other: &Errors, start: &Errors) -> bool {
-        self.plain <= start.plain && self.better_than(other)
+    #[inline(always)]
+    pub(super) fn improves(&self, other: &Self, start: &Self) -> F::Mask {
+        self.plain.less(start.plain) & self.better_than(other)
+    }
+
+    /// These where the mask is true, else the others.
+    #[inline(always)]
+    pub(super) fn where_or(self, mask: F::Mask, other: Self) -> Self {
+        Errors {
+            plain: F::select(mask, self.plain, other.plain),
+            weighted: F::select(mask, self.weighted, other.weighted),
+        }
     }
 
     /// Errors of `x` quantized in steps of `step`.
     #[inline(always)]
     pub(super) fn of_symmetric<const N: usize>(
-        x: &[f32; N],
-        plain: &[f32; N],
-        weights: &[f32; N],
-        step: f32,
+        token: F::Token,
+        x: &Tile<F, N>,
+        plain: &Tile<F, N>,
+        weights: &Tile<F, N>,
+        step: F,
         levels: f32,
-    ) -> Errors {
-        let per_unit = Lanes::all(inverse(step));
-        let [plain, weighted] = sums::<N, 2>(|i| {
-            let x = Lanes::load(x, i);
-            let diff = Lanes::all(step) * (x * per_unit).nearest_within(-levels, levels - 1.0) - x;
+    ) -> Self {
+        let per_unit = inverse(token, step);
+        let mut sums = [F::all(token, 0.0); 2];
+        for i in 0..N {
+            let diff = step * nearest_within(token, x[i] * per_unit, -levels, levels - 1.0) - x[i];
             let square = diff * diff;
-            [Lanes::load(plain, i) * square, Lanes::load(weights, i) * square]
-        });
-        Errors { plain, weighted }
+            add(&mut sums, [plain[i] * square, weights[i] * square]);
+        }
+        Errors { plain: sums[0], weighted: sums[1] }
     }
 
     /// Errors of `x` quantized in steps of `step` from `-min` up.
     #[inline(always)]
     pub(super) fn of_affine<const N: usize>(
-        x: &[f32; N],
-        plain: &[f32; N],
-        weights: &[f32; N],
-        step: f32,
-        min: f32,
+        token: F::Token,
+        x: &Tile<F, N>,
+        plain: &Tile<F, N>,
+        weights: &Tile<F, N>,
+        step: F,
+        min: F,
         levels: f32,
-    ) -> Errors {
-        let per_unit = Lanes::all(inverse(step));
-        let [plain, weighted] = sums::<N, 2>(|i| {
-            let x = Lanes::load(x, i);
-            let q = ((x + Lanes::all(min)) * per_unit).nearest_within(0.0, levels);
-            let diff = Lanes::all(step) * q - Lanes::all(min) - x;
+    ) -> Self {
+        let per_unit = inverse(token, step);
+        let mut sums = [F::all(token, 0.0); 2];
+        for i in 0..N {
+            let y = x[i] + min;
+            let diff = step * nearest_within(token, y * per_unit, 0.0, levels) - y;
             let square = diff * diff;
-            [Lanes::load(plain, i) * square, Lanes::load(weights, i) * square]
-        });
-        Errors { plain, weighted }
+            add(&mut sums, [plain[i] * square, weights[i] * square]);
+        }
+        Errors { plain: sums[0], weighted: sums[1] }
     }
 }

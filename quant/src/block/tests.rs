@@ -2,10 +2,15 @@
 use proptest::prelude::*;
 
 use super::{Codec, codecs};
+use crate::kernel::Level;
 
 fn quantized(codec: &Codec, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
+    quantized_at(codec, Level::best(), x, importance)
+}
+
+fn quantized_at(codec: &Codec, level: Level, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
     let mut bytes = vec![0xa5; x.len() / codec.dtype.block_len() * codec.dtype.block_bytes()];
-    codec.quantize(x, &mut bytes, importance);
+    codec.quantize_at(level, x, &mut bytes, importance);
     bytes
 }
 
@@ -115,6 +120,35 @@ fn rows_without_a_codec_have_none() {
     assert!(super::codec(crate::dtype::DType::Q2K).is_none());
 }
 
+/// Rows that try every branch of the searches.
+fn rows_of_all_kinds() -> Vec<Vec<f32>> {
+    let mut rows: Vec<Vec<f32>> =
+        [1e-44, 1e-38, 1e-30, 1e-6, 0.03, 1.0, 7e4, 1e30, 3e38].map(|scale| noise(768, scale)).into();
+    let outlier =
+        |x: f32| noise(768, 1.0).into_iter().enumerate().map(|(i, y)| if i % 100 == 3 { x } else { y }).collect();
+    rows.extend([50.0, 1e9, f32::NAN, f32::INFINITY, f32::NEG_INFINITY].map(outlier));
+    rows.extend([0.0, -0.0, 1.0, -2.5, f32::NAN].map(|x| vec![x; 768]));
+    rows.push((0..768).map(|i| (i / 32) as f32 - 7.0).collect());
+    rows.push(noise(768, 1e-3).into_iter().map(|x| x + 100.0).collect());
+    rows
+}
+
+#[test]
+fn every_level_writes_the_same_bytes() {
+    let importance: Vec<f32> = noise(768, 1.0).into_iter().map(|x| x * x).collect();
+    for codec in codecs() {
+        for (i, x) in rows_of_all_kinds().iter().enumerate() {
+            for importance in [None, Some(&importance[..])] {
+                let want = quantized_at(codec, Level::Scalar, x, importance);
+                for level in Level::available() {
+                    let got = quantized_at(codec, level, x, importance);
+                    assert!(got == want, "{} at {level}, row {i}, importance {}", codec.dtype, importance.is_some());
+                }
+            }
+        }
+    }
+}
+
 fn any_float() -> impl Strategy<Value = f32> {
     prop_oneof![any::<u32>().prop_map(f32::from_bits), -1.0f32..1.0, Just(f32::INFINITY), Just(f32::NAN), Just(0.0)]
 }
@@ -134,8 +168,12 @@ proptest! {
     #[test]
     fn any_floats_quantize(x in prop::collection::vec(any_float(), 256), w in prop::collection::vec(any_float(), 256)) {
         for codec in codecs() {
-            quantized(codec, &x, None);
-            quantized(codec, &x, Some(&w));
+            for importance in [None, Some(&w[..])] {
+                let want = quantized_at(codec, Level::Scalar, &x, importance);
+                for level in Level::available() {
+                    prop_assert!(quantized_at(codec, level, &x, importance) == want, "{} at {level}", codec.dtype);
+                }
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! all levels give the same bits: sums within a block are integers, and the float operations after it are the same
 //! ones, unfused, in the order of the blocks. For float weights and the vector operations one level gives the same
 //! bits whatever the number of tokens, rows or positions in a call; between levels their rounding differs.
+mod floats;
 mod level;
 #[cfg(not(target_arch = "x86_64"))]
 mod portable;
@@ -18,13 +19,10 @@ mod x86;
 
 use std::sync::LazyLock;
 
+pub(crate) use floats::{Floats, Work, run};
 pub use level::{Level, LevelError};
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) use portable::F32x4;
 pub use q8_rows::{Q8_BLOCK, Q8Rows, Q8RowsMut};
 pub use vec_ops::{VecOps, vec_ops};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86::sse2::F32x4;
 
 use crate::act::{ActKind, ActView};
 use crate::dtype::DType;

@@ -40,9 +40,27 @@ impl F32x4 {
         add = _mm_add_ps;
         sub = _mm_sub_ps;
         mul = _mm_mul_ps;
+        div = _mm_div_ps;
         /// The greater one; `other` beside a NaN.
         max = _mm_max_ps;
         /// The lesser one; `other` beside a NaN.
         min = _mm_min_ps;
+        /// All bits of the lanes where `self < other`; none beside a NaN.
+        less = _mm_cmplt_ps;
+        /// Of the bits.
+        and = _mm_and_ps;
+    }
+
+    #[inline(always)]
+    pub(crate) fn sqrt(self) -> F32x4 {
+        // SAFETY: SSE2 belongs to x86-64.
+        F32x4(unsafe { _mm_sqrt_ps(self.0) })
+    }
+
+    /// `yes` where all bits of a lane are set, `no` where none is.
+    #[inline(always)]
+    pub(crate) fn select(mask: F32x4, yes: F32x4, no: F32x4) -> F32x4 {
+        // SAFETY: SSE2 belongs to x86-64.
+        F32x4(unsafe { _mm_or_ps(_mm_and_ps(mask.0, yes.0), _mm_andnot_ps(mask.0, no.0)) })
     }
 }

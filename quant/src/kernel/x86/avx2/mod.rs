@@ -4,12 +4,14 @@
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
 //! - `float`: F32, F16, BF16 rows, and attention scores.
 //! - `vec`, `attention`, `attention_q8`: the vector operations.
+//! - `floats`: the quantizers' registers.
 //!
 //! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
 //! the folder are tables that take the token [`Avx2`].
 mod attention;
 mod attention_q8;
 mod float;
+mod floats;
 mod gemv_small;
 mod gemv_super;
 mod lanes;
@@ -23,6 +25,7 @@ mod vec;
 use super::Avx2;
 use crate::act::{ActKind, ActView};
 use crate::dtype::DType;
+use crate::kernel::floats::Work;
 use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, Run};
 
@@ -50,6 +53,12 @@ pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 11] {
 /// The vector operations of this level.
 pub(in crate::kernel) fn vec_ops(_token: Avx2) -> &'static VecOps {
     &vec::OPS
+}
+
+/// Does `work` with this level's instructions.
+pub(in crate::kernel) fn run(token: Avx2, work: impl Work) {
+    // SAFETY: the token proves the features.
+    unsafe { floats::run(token, work) }
 }
 
 /// Few tokens by GEMV, more by panels: the results are the same bits.
