@@ -13,9 +13,6 @@
 # MIN_RATIO (least speed, as a share of the peer's; default 0.8).
 set -euo pipefail
 
-readonly PEER_VERSION=0.3.36
-# The package holds C++ that we compile and run: take that one or none.
-readonly PEER_SHA256=832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e
 readonly RSS_LIMIT_MIB=1024
 readonly STEPS=24
 readonly ROUNDS=5
@@ -30,53 +27,10 @@ keep=0
 speed=1
 failed=0
 
-say() { printf '%s\n' "$*" >&2; }
-die() { say "compat.sh: $*"; exit 2; }
+# shellcheck source=scripts/lib/peer.sh
+source "$root/scripts/lib/peer.sh"
 
-# --- preparing -----------------------------------------------------------------------------------------------------
-
-install_tools() {
-  local missing=()
-  command -v cmake >/dev/null || missing+=(cmake)
-  command -v ninja >/dev/null || missing+=(ninja-build)
-  command -v c++ >/dev/null || missing+=(g++)
-  python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-  [[ ${#missing[@]} -eq 0 ]] && return
-  [[ $(id -u) -eq 0 ]] || die "install these first: ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-}
-
-make_python() {
-  [[ -x $out/venv/bin/python ]] || python3 -m venv "$out/venv"
-  # numpy for us; the rest is what the peer's gguf-py imports, and scikit-build-core what its package's metadata asks for.
-  "$out/venv/bin/pip" -q --disable-pip-version-check install numpy pyyaml tqdm requests scikit-build-core
-}
-
-fetch_peer() {
-  llama_src=${LLAMA_SRC:-$out/src/vendor/llama.cpp}
-  [[ -f $llama_src/CMakeLists.txt ]] && return
-  local sdist=$out/llama_cpp_python-$PEER_VERSION.tar.gz
-  if [[ ! -f $sdist ]]; then
-    # Without --no-build-isolation pip would compile cmake first, only to read the package's name.
-    "$out/venv/bin/pip" -q --disable-pip-version-check download --no-deps --no-binary :all: --no-build-isolation \
-      -d "$out" "llama-cpp-python==$PEER_VERSION"
-  fi
-  echo "$PEER_SHA256  $sdist" | sha256sum --check --quiet || die "$sdist is not the package that this script knows"
-  mkdir -p "$out/src"
-  tar -xzf "$sdist" -C "$out/src" --strip-components=1
-}
-
-build_peer() {
-  local log=$out/log/build.txt
-  say "building llama.cpp (log: $log)"
-  {
-    cmake -S "$here" -B "$out/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DLLAMA_SRC="$llama_src"
-    cmake --build "$out/build" -j "$(nproc)" --target llama-quantize llama-bench compat-greedy
-  } >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "llama.cpp does not build"; }
-}
-
-build_qwren() {
+qwren() {
   if [[ -z ${QWREN_BIN:-} ]]; then
     (cd "$root" && cargo build --release --locked -p qwren -p qwren-convert)
     QWREN_BIN=${CARGO_TARGET_DIR:-$root/target}/release
@@ -88,13 +42,6 @@ qwren() { "$QWREN_BIN/qwren" "$@"; }
 convert() { "$QWREN_BIN/qwren-convert" "$@"; }
 peer() { local tool=$1; shift; "$out/build/bin/$tool" "$@"; }
 checks() { PYTHONPATH=$llama_src/gguf-py "$out/venv/bin/python" "$here/checks.py" "$@"; }
-
-make_checkpoint() {
-  local shape=$1
-  [[ -f $out/ckpt/$shape/model.safetensors ]] && return
-  say "making a random checkpoint: $shape"
-  "$out/venv/bin/python" "$root/scripts/make_random_checkpoint.py" "$shape" "$out/ckpt/$shape" --tokenizer "$tokenizer"
-}
 
 # --- the table -----------------------------------------------------------------------------------------------------
 
@@ -301,7 +248,7 @@ main() {
   checks_disk=$("$out/venv/bin/python" "$here/checks.py" disk "$out" 12) || die "$out: $checks_disk"
   build_qwren
   fetch_peer
-  build_peer
+  build_peer llama-quantize llama-bench compat-greedy
   checks prompts "$out/prompts" >/dev/null
   local shape
   for shape in 0.6b moe odd moe8; do make_checkpoint "$shape"; done
