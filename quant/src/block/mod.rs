@@ -44,9 +44,12 @@ pub const SUPER: usize = 256;
 pub struct Codec {
     /// The format.
     pub dtype: DType,
-    quantize: fn(Level, &[f32], &mut [u8], Option<&[f32]>),
+    quantize: Quantize,
     dequantize: fn(&[u8], &mut [f32]),
 }
+
+/// Out of values, with an importance of each column: blocks.
+type Quantize = fn(Level, &[f32], &mut [u8], Option<&[f32]>);
 
 /// The codec of a format, or `None` for a format that is known but can't be computed with.
 pub fn codec(dtype: DType) -> Option<&'static Codec> {

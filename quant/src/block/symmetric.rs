@@ -34,7 +34,7 @@ pub(super) fn quantize_super<F: Floats>(
         [SubBlocks::<F>::new(token, x, importance, 0, grid), SubBlocks::<F>::new(token, x, importance, 1, grid)];
     let block = SuperBlock { fits: [halves[0].fit(), halves[1].fit()], halves };
     // The scale of largest magnitude becomes the lowest, the end of the range that reaches further.
-    let max = signed_max(&[block.fits[0].get(), block.fits[1].get()].as_flattened());
+    let max = signed_max([block.fits[0].get(), block.fits[1].get()].as_flattened());
     let unit = max / -grid.scales;
     let mut best = block.with_unit(Half::saturating(unit), unit);
     let start = best.errors;
