@@ -3,4 +3,5 @@ pub mod act;
 pub mod block;
 pub mod dtype;
 pub mod gguf;
+pub mod imatrix;
 pub mod kernel;

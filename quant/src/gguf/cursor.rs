@@ -8,7 +8,7 @@ use super::error::{GgufError, Quoted};
 
 /// Metadata and tensor table may take this much. Qwen3's take 6 MB, the largest vocabularies in use 20 MB; what comes
 /// from the header is held in memory several times its size, so a file must not choose it freely.
-pub(super) const HEADER_CAP: usize = 64 << 20;
+pub(crate) const HEADER_CAP: usize = 64 << 20;
 
 /// What is being read, for messages; rendered only when one is made.
 #[derive(Clone, Copy)]

@@ -23,7 +23,7 @@ const MAGICS: &[(&[u8], &str, bool)] = &[
 ];
 
 /// What `bytes`, the start of a file that is not GGUF, are.
-pub(super) fn recognise(bytes: &[u8]) -> GgufError {
+pub(crate) fn recognise(bytes: &[u8]) -> GgufError {
     if let Some(bytes) = lfs_pointer(bytes) {
         return GgufError::LfsPointer { bytes };
     }

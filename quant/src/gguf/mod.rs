@@ -19,8 +19,10 @@ mod split;
 mod value;
 mod write;
 
+pub(crate) use cursor::HEADER_CAP;
 pub use error::{GgufError, Quoted};
 pub use file::{GgufFile, GgufPart};
+pub(crate) use foreign::recognise;
 pub use header::{Header, TensorInfo};
 pub use value::{Array, Value, ValueType};
 pub use write::{Layout, Plan, WriteError, Writer};
