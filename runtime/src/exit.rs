@@ -96,7 +96,7 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(err) = link.downcast_ref::<SessionError>() {
         return Some(match err {
             SessionError::Memory { .. } => Exit::NoRoom,
-            SessionError::Zero(_) | SessionError::Batch(_) | SessionError::Ctx(_) => Exit::Usage,
+            SessionError::Zero(_) | SessionError::Batch(_) | SessionError::Ctx(_) | SessionError::Watch => Exit::Usage,
             SessionError::Threads { .. } | SessionError::Level(_) => Exit::Usage,
             SessionError::Ggml(GgmlError::Type(_) | GgmlError::RopeScaling | GgmlError::Cache(_)) => Exit::Unsupported,
             SessionError::CacheBlocks(_) => Exit::Unsupported,

@@ -6,6 +6,7 @@ use crate::ggml::{Fault, GgmlError};
 use crate::kv::KvCache;
 use crate::machine;
 use crate::model::Model;
+use crate::ops::fed::Fed;
 use crate::ops::{Crew, State};
 use crate::rope::Angles;
 use qwren_quant::block::{Codec, codec};
@@ -107,6 +108,9 @@ pub enum SessionError {
         /// Why.
         source: std::io::Error,
     },
+    /// The sums of what matrices are fed are only made by our own operations.
+    #[error("ggml's own operations don't tell what matrices are fed; run without --stock-ops")]
+    Watch,
     /// QWREN_CPU names a level that this CPU lacks, or none.
     #[error("{0}")]
     Level(String),
@@ -228,11 +232,25 @@ impl<'m> Session<'m> {
                 start: 0,
                 partial: Vec::new(),
                 moe: Default::default(),
+                fed: None,
             };
             Box::new(FusedEngine::new(model, state, opts.threads)?)
         };
         let codec = codec(model.embedding().info.dtype).expect("the embedding's type can be read");
         Ok(Session { model, engine, ctx, batch: batch.min(ctx), tokens: Vec::new(), codec, x: Vec::new() })
+    }
+
+    /// From now on sums what the model's matrices are fed; see [`Session::fed`].
+    ///
+    /// # Errors
+    /// The session computes with ggml's own operations.
+    pub fn watch(&mut self, fed: Fed) -> Result<(), SessionError> {
+        self.engine.watch(fed).map_err(|_| SessionError::Watch)
+    }
+
+    /// What was summed since [`Session::watch`].
+    pub fn fed(&self) -> Option<&Fed> {
+        self.engine.fed()
     }
 
     /// Evaluates `tokens` after what the cache holds and gives the logits of the last one, `[vocab]`. `interrupt` is looked

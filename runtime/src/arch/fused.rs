@@ -6,6 +6,7 @@ use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
 use crate::model::{Model, Weight};
 use crate::ops::State;
 use crate::ops::attention::Attention;
+use crate::ops::fed::{Fed, Watch};
 use crate::ops::linear::{Mat, Project, ProjectAdd};
 use crate::ops::mlp::SwiGlu;
 use crate::ops::moe::Experts;
@@ -46,17 +47,21 @@ impl<'m> FusedEngine<'m> {
         Ok(FusedEngine { model, threads, state, bodies: Vec::new(), heads: Vec::new(), backend: Backend::new()? })
     }
 
+    fn emitter(&self, n: usize, tensors: usize) -> Result<Fused<'m, '_>> {
+        Ok(Fused { engine: self, n, b: Builder::new(tensors)? })
+    }
+
     fn body(&self, n: usize, every: bool) -> Result<Sized<'m>> {
         let layers = self.model.layers();
-        // At most 11 nodes and views a layer.
-        let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(layers.len() * 12 + 8)? };
+        // At most 11 nodes and views a layer, and 4 that sum.
+        let mut e = self.emitter(n, layers.len() * 16 + 8)?;
         let x = e.b.input([self.model.hparams().hidden, n])?;
         let outputs = emit::layers(&mut e, layers, x, every)?;
         Ok(Sized { n, graph: e.b.finish(&outputs)?, x, outputs })
     }
 
     fn tail(&self, n: usize) -> Result<Sized<'m>> {
-        let mut e = Fused { model: self.model, level: self.state.level, n, b: Builder::new(8)? };
+        let mut e = self.emitter(n, 8)?;
         let x = e.b.input([self.model.hparams().hidden, n])?;
         let (normed, logits) = emit::head(&mut e, self.model, x)?;
         Ok(Sized { n, graph: e.b.finish(&[normed, logits])?, x, outputs: vec![normed, logits] })
@@ -125,29 +130,54 @@ impl Engine for FusedEngine<'_> {
         tail.graph.compute(&mut self.backend, &mut self.state, stop)?;
         Ok(Head { normed: tail.graph.output(tail.outputs[0]), logits: tail.graph.output(tail.outputs[1]) })
     }
+
+    fn watch(&mut self, fed: Fed) -> std::result::Result<(), Fed> {
+        self.state.fed = Some(fed);
+        // Graphs without nodes that sum.
+        self.bodies.clear();
+        self.heads.clear();
+        Ok(())
+    }
+
+    fn fed(&self) -> Option<&Fed> {
+        self.state.fed.as_ref()
+    }
 }
 
 /// Builds a graph for batches of `n` tokens.
-struct Fused<'m> {
-    model: &'m Model,
-    level: qwren_quant::kernel::Level,
+struct Fused<'m, 'e> {
+    engine: &'e FusedEngine<'m>,
     n: usize,
     b: Builder<'m, State>,
 }
 
-impl<'m> Fused<'m> {
+impl<'m> Fused<'m, '_> {
     fn mat(&self, weight: &Weight) -> Mat<'m> {
-        Mat::one(self.model, weight, self.level)
+        Mat::one(self.engine.model, weight, self.engine.state.level)
+    }
+
+    /// The number of the entry in which what `weight` is fed is summed, if anybody asked for it.
+    fn watched(&self, weight: &Weight) -> Option<usize> {
+        self.engine.state.fed.as_ref()?.find(weight)
+    }
+
+    /// Sums what `weight`, and all that share its input, are fed, if anybody asked for it.
+    fn watch(&mut self, weight: &Weight, x: Tensor) -> Result<()> {
+        let Some(entry) = self.watched(weight) else { return Ok(()) };
+        let node = self.b.custom(&[x], [1, 1], Watch { entry, cols: weight.cols })?;
+        // Nothing needs its result, so it is named.
+        self.b.expand(node)
     }
 }
 
-impl<'m> Emit<'m> for Fused<'m> {
+impl<'m> Emit<'m> for Fused<'m, '_> {
     fn rms_norm(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor> {
-        let eps = self.model.hparams().rms_eps;
+        let eps = self.engine.model.hparams().rms_eps;
         self.b.custom(&[x], [weight.len(), self.n], RmsNorm { weight, eps })
     }
 
     fn project<const N: usize>(&mut self, weights: [&'m Weight; N], x: Tensor) -> Result<[Tensor; N]> {
+        self.watch(weights[0], x)?;
         let mats = weights.map(|w| self.mat(w)).to_vec();
         let width: usize = weights.iter().map(|w| w.rows).sum();
         // One product after the other, so that each is contiguous: not a row of all of them for each token.
@@ -163,37 +193,41 @@ impl<'m> Emit<'m> for Fused<'m> {
 
     fn norm_rope(&mut self, x: Tensor, weight: &'m [f32]) -> Result<Tensor> {
         let width = self.b.shape(x)?[0];
-        let (eps, heads) = (self.model.hparams().rms_eps, width / weight.len());
+        let (eps, heads) = (self.engine.model.hparams().rms_eps, width / weight.len());
         self.b.custom(&[x], [width, self.n], NormRope { weight, eps, heads })
     }
 
     fn rope(&mut self, x: Tensor) -> Result<Tensor> {
         let width = self.b.shape(x)?[0];
-        self.b.custom(&[x], [width, self.n], Rotate { head_dim: self.model.hparams().head_dim, width })
+        self.b.custom(&[x], [width, self.n], Rotate { head_dim: self.engine.model.hparams().head_dim, width })
     }
 
     fn attention(&mut self, layer: usize, q: Tensor, k: Tensor, v: Tensor) -> Result<Tensor> {
-        let hp = self.model.hparams();
+        let hp = self.engine.model.hparams();
         let op = Attention { layer, group: hp.heads / hp.kv_heads, head_dim: hp.head_dim };
         self.b.custom(&[q, k, v], [hp.heads * hp.head_dim, self.n], op)
     }
 
     fn project_add(&mut self, weight: &'m Weight, x: Tensor, residual: Tensor) -> Result<Tensor> {
+        self.watch(weight, x)?;
         let mat = self.mat(weight);
         self.b.custom(&[x, residual], [weight.rows, self.n], ProjectAdd { mat })
     }
 
     fn swiglu(&mut self, gate: &'m Weight, up: &'m Weight, x: Tensor) -> Result<Tensor> {
+        self.watch(gate, x)?;
         let op = SwiGlu { gate: self.mat(gate), up: self.mat(up) };
         self.b.custom(&[x], [gate.rows, self.n], op)
     }
 
     fn experts(&mut self, w: ExpertWeights<'m>, h: Tensor, residual: Tensor) -> Result<Tensor> {
-        let hp = self.model.hparams();
+        let hp = self.engine.model.hparams();
         let (used, norm_weights) = hp.moe.as_ref().map_or((0, false), |m| (m.used, m.norm_weights));
-        let all = |weight| Mat::all(self.model, weight, self.level);
+        self.watch(w.router, h)?;
+        let watched = self.watched(w.gate).zip(self.watched(w.down)).map(|(first, second)| [first, second]);
+        let all = |weight| Mat::all(self.engine.model, weight, self.engine.state.level);
         let (gate, up, down) = (all(w.gate), all(w.up), all(w.down));
-        let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights };
+        let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights, watched };
         self.b.custom(&[h, residual], [hp.hidden, self.n], op)
     }
 }

@@ -11,6 +11,7 @@ pub mod qwen3;
 pub mod stock;
 
 use crate::ggml::{Fault, GgmlError};
+use crate::ops::fed::Fed;
 use std::sync::atomic::AtomicBool;
 
 /// Why a batch wasn't evaluated.
@@ -35,6 +36,16 @@ pub trait Engine {
 
     /// The final norm of rows `x` `[n, hidden]` of the residual stream, and their logits `[n, vocab]`.
     fn head(&mut self, x: &[f32], stop: &AtomicBool) -> Result<Head<'_>, EngineError>;
+
+    /// Sums what the matrices are fed from now on. The sums come back where this engine can't do it.
+    fn watch(&mut self, fed: Fed) -> Result<(), Fed> {
+        Err(fed)
+    }
+
+    /// What was summed so far, where somebody asked for it.
+    fn fed(&self) -> Option<&Fed> {
+        None
+    }
 }
 
 /// What [`Engine::head`] gives.

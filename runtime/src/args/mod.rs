@@ -51,6 +51,8 @@ pub enum Command {
     Bench(commands::bench::Args),
     /// Measure how well a model predicts a text
     Perplexity(commands::perplexity::Args),
+    /// Find out which inputs of a model's matrices matter, for qwren-convert --imatrix
+    Imatrix(commands::imatrix::Args),
     /// Show a text's tokens
     Tokenize(commands::tokens::TokenizeArgs),
     /// Turn token ids into text

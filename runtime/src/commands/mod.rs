@@ -4,6 +4,7 @@ pub mod bench;
 pub mod complete;
 pub mod completions;
 pub mod devices;
+pub mod imatrix;
 pub mod inspect;
 pub mod logits;
 mod man;
@@ -24,6 +25,7 @@ pub fn run(command: Command, console: Console) -> anyhow::Result<Exit> {
         Command::Chat(args) => chat::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
         Command::Perplexity(args) => perplexity::run(&args, console),
+        Command::Imatrix(args) => imatrix::run(&args, console),
         Command::Tokenize(args) => tokens::tokenize(&args, console),
         Command::Detokenize(args) => tokens::detokenize(&args),
         Command::Template(args) => template::run(&args),

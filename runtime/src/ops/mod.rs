@@ -5,6 +5,7 @@
 //! bit-identical across them.
 pub mod attention;
 pub mod crew;
+pub mod fed;
 pub mod linear;
 pub mod mlp;
 pub mod moe;
@@ -36,4 +37,6 @@ pub struct State {
     pub partial: Vec<f32>,
     /// Scratch of the expert layers.
     pub moe: moe::MoeScratch,
+    /// Sums over what the matrices are fed, where somebody asks for them.
+    pub fed: Option<fed::Fed>,
 }

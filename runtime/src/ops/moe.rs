@@ -19,6 +19,8 @@ pub struct Experts<'m> {
     pub used: usize,
     /// Scale a token's weights to sum to 1.
     pub norm_weights: bool,
+    /// Entries of [`State::fed`] for the inputs of `gate` (and `up`) and `down`, where they are summed.
+    pub watched: Option<[usize; 2]>,
 }
 
 /// Buffers of the expert layers.
@@ -88,6 +90,15 @@ impl Experts<'_> {
             vec.silu_mul(g, u);
             g.chunks_exact(range.len()).enumerate().for_each(|(t, row)| tile.row_mut(t).copy_from_slice(row));
         })?;
+
+        if let (Some([first, second]), Some(fed)) = (self.watched, &mut st.fed) {
+            for (i, &expert) in routing.active.iter().enumerate() {
+                let span = routing.bounds[i]..routing.bounds[i + 1];
+                let inputs = routing.token_of[span.clone()].iter().map(|&t| &h[t * hidden..][..hidden]);
+                fed.add(&mut st.crew, (first, expert), hidden, inputs)?;
+                fed.add(&mut st.crew, (second, expert), ff, mid[span.start * ff..span.end * ff].chunks_exact(ff))?;
+            }
+        }
 
         // out = residual + Σ weight · down · mid, each token's experts from best to worst.
         let kind = self.down[0].kernel.act;
