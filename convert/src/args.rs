@@ -31,6 +31,10 @@ pub struct LowArgs {
     #[arg(long, value_name = "GLOB=TYPE", value_parser = parse_override)]
     tensor_type: Vec<Override>,
 
+    /// Importance matrix, made by `qwren imatrix` or llama-imatrix: errors where it matters count for more
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+
     /// Use the embedding as output matrix, even if config.json or the checkpoint say otherwise
     #[arg(long)]
     tie_embeddings: bool,
@@ -99,8 +103,12 @@ impl LowArgs {
             (true, _) => Report::Quiet,
             _ => Report::Text,
         };
-        let options =
-            Options { file_type: self.file_type, overrides: self.tensor_type, tie_embeddings: self.tie_embeddings };
+        let options = Options {
+            file_type: self.file_type,
+            overrides: self.tensor_type,
+            imatrix: self.imatrix,
+            tie_embeddings: self.tie_embeddings,
+        };
         HiArgs { dir: self.dir, options, task, report }
     }
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use qwren_quant::gguf::Quoted;
+use qwren_quant::imatrix::ImatrixError;
+
 use crate::checkpoint::config::ConfigError;
 use crate::checkpoint::header::HeaderError;
 use crate::tokenizer::TokenizerError;
@@ -33,6 +36,12 @@ pub enum Problem {
     /// A directory, pipe or device stands where a file should.
     #[error("is not a regular file")]
     NotAFile,
+    /// Not an importance matrix, or a damaged one, or one of another shape.
+    #[error(transparent)]
+    Imatrix(ImatrixError),
+    /// An importance matrix of another model.
+    #[error("has an entry for {0}, which this model lacks: it was made from another model")]
+    ImatrixAlien(Quoted),
     /// The source is not a folder.
     #[error("is not a folder; give the folder that holds config.json and *.safetensors")]
     NotAFolder,

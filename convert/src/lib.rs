@@ -14,6 +14,7 @@ pub mod checkpoint;
 mod decode;
 pub mod error;
 pub mod glob;
+pub mod importance;
 mod naming;
 pub mod plan;
 pub mod recipe;

@@ -1,6 +1,6 @@
 //! The whole file, known before its first byte is written.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qwren_quant::gguf::{Layout, Plan as FilePlan, Value};
 
@@ -9,6 +9,7 @@ use crate::card::Card;
 use crate::checkpoint::config::{Config, Moe};
 use crate::checkpoint::{Checkpoint, quantization};
 use crate::error::{Error, Problem};
+use crate::importance::Importances;
 use crate::naming::{self, Origin};
 use crate::recipe::{self, Choice, FileType, Override};
 use crate::{Keys, glob, sampling, tokenizer};
@@ -25,6 +26,8 @@ pub struct Options {
     pub file_type: FileType,
     /// Types for single tensors; the first pattern that fits wins.
     pub overrides: Vec<Override>,
+    /// How much each column matters; all the same, usually.
+    pub imatrix: Option<PathBuf>,
     /// Use the embedding as the output matrix, whatever the checkpoint has.
     pub tie_embeddings: bool,
 }
@@ -38,6 +41,8 @@ pub struct Plan {
     pub file_type: FileType,
     /// Tensors in file order, each with its type.
     pub tensors: Vec<(Target, Choice)>,
+    /// How much each column matters.
+    pub importances: Option<Importances>,
     /// All keys in file order.
     pub metadata: Keys,
     /// Header and offsets of the file.
@@ -91,15 +96,21 @@ impl Plan {
         metadata.push(("general.file_type".to_owned(), Value::U32(options.file_type.number())));
 
         let tensors: Vec<(Target, Choice)> = targets.into_iter().zip(choices).collect();
-        let layout = lay_out(&metadata, &tensors).map_err(|e| e.of(dir))?;
         let lossy = config.quantization.name().map(|name| {
             let original = naming::base_models(&card).first().map(|id| format!(", {id},")).unwrap_or_default();
             format!("the weights are stored as {name} and decoded first; the original checkpoint{original} gives a better file")
         });
         let lossy = lossy.into_iter().collect();
-        let notes = [checkpoint.notes().to_vec(), lossy, mapped.notes, tokenizer.notes, sampling_notes].concat();
+        let mut notes = [checkpoint.notes().to_vec(), lossy, mapped.notes, tokenizer.notes, sampling_notes].concat();
+        let importances = match &options.imatrix {
+            Some(path) => Some(Importances::open(path, &tensors, &mut notes)?),
+            None => None,
+        };
+        metadata.extend(importances.iter().flat_map(Importances::keys));
+        let layout = lay_out(&metadata, &tensors).map_err(|e| e.of(dir))?;
         let (tokens, pads) = (tokenizer.tokens, tokenizer.pads);
-        Ok(Plan { checkpoint, file_type: options.file_type, tensors, metadata, layout, tokens, pads, notes })
+        let file_type = options.file_type;
+        Ok(Plan { checkpoint, file_type, tensors, importances, metadata, layout, tokens, pads, notes })
     }
 
     /// Elements of all tensors.

@@ -17,6 +17,7 @@ use super::chunks::{self, Chunk, Job};
 use super::encode::encode;
 use super::output::Output;
 use crate::error::{Error, Problem};
+use crate::importance::Columns;
 use crate::plan::Plan;
 
 /// Chunks that wait between two stages.
@@ -66,6 +67,7 @@ impl Stream<'_> {
     ) -> Result<Option<Vec<String>>, Error> {
         let mut notes = Vec::new();
         let mut faults = Faults::default();
+        let mut columns = Tagged { tensor: usize::MAX, columns: None };
         for chunk in chunks {
             if self.settings.interrupt.load(Ordering::Relaxed) {
                 return Err(Problem::Interrupted.of(self.plan.checkpoint.dir()));
@@ -78,8 +80,12 @@ impl Stream<'_> {
                     Problem::Layout(format!("{} cannot be written", choice.dtype)).of(self.plan.checkpoint.dir())
                 );
             };
+            if columns.tensor != job.tensor {
+                let found = self.plan.importances.as_ref().map(|all| all.columns(target, choice.dtype)).transpose()?;
+                columns = Tagged { tensor: job.tensor, columns: found.flatten() };
+            }
             let mut out = buffers.try_recv().unwrap_or_default();
-            let found = self.threads.install(|| encode(self.plan, &chunk, codec, &mut out));
+            let found = self.threads.install(|| encode(self.plan, &chunk, codec, columns.columns.as_ref(), &mut out));
             faults = faults.join(found);
             if job.ends_part {
                 let stored = &self.plan.checkpoint.tensors()[target.parts[job.part].tensor];
@@ -105,6 +111,12 @@ impl Stream<'_> {
         }
         Ok(Some(notes))
     }
+}
+
+/// The importance of the columns of a tensor in the plan.
+struct Tagged {
+    tensor: usize,
+    columns: Option<Columns>,
 }
 
 /// Reads all chunks, until the end, an error, or nobody listens.

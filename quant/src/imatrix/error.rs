@@ -101,6 +101,14 @@ impl ImatrixError {
         }
     }
 
+    /// The error itself, for callers that name the file in their own way.
+    pub fn into_cause(self) -> ImatrixError {
+        match self {
+            ImatrixError::InFile { cause, .. } => cause.into_cause(),
+            other => other,
+        }
+    }
+
     /// The same error with the name of the file where it is.
     pub fn in_file(self, path: &Path) -> ImatrixError {
         ImatrixError::InFile { path: path.to_owned(), cause: Box::new(self) }

@@ -48,7 +48,7 @@ fn compare(name: &str, file_type: FileType) {
     let dump = Dump::read(&data("gguf-dumps").join(format!("{name}.txt")));
     let root = tempfile::tempdir().expect("a temporary folder");
     let dir = checkpoint(root.path(), name.contains("moe"));
-    let options = Options { file_type, overrides: Vec::new(), tie_embeddings: false };
+    let options = Options { file_type, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
     let plan = Plan::new(&dir, &options).expect("a sound checkpoint");
 
     let ours: BTreeMap<String, String> = plan.metadata.iter().map(|(k, v)| (k.clone(), shown(v))).collect();

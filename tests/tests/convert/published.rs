@@ -110,7 +110,7 @@ impl Shape {
 }
 
 fn plan(dir: &Path, file_type: FileType) -> Plan {
-    let options = Options { file_type, overrides: Vec::new(), tie_embeddings: false };
+    let options = Options { file_type, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
     Plan::new(dir, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
