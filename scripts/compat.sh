@@ -30,14 +30,6 @@ failed=0
 # shellcheck source=scripts/lib/peer.sh
 source "$root/scripts/lib/peer.sh"
 
-qwren() {
-  if [[ -z ${QWREN_BIN:-} ]]; then
-    (cd "$root" && cargo build --release --locked -p qwren -p qwren-convert)
-    QWREN_BIN=${CARGO_TARGET_DIR:-$root/target}/release
-  fi
-  [[ -x $QWREN_BIN/qwren && -x $QWREN_BIN/qwren-convert ]] || die "no qwren and qwren-convert in $QWREN_BIN"
-}
-
 qwren() { "$QWREN_BIN/qwren" "$@"; }
 convert() { "$QWREN_BIN/qwren-convert" "$@"; }
 peer() { local tool=$1; shift; "$out/build/bin/$tool" "$@"; }
@@ -180,9 +172,34 @@ group_peers_files() { # NAME TYPE…
   done
 }
 
-quantize() { # IN OUT TYPE
-  peer llama-quantize "$1" "$2" "${3^^}" "$(nproc)" >/dev/null
+quantize() { # IN OUT TYPE OPTION…
+  peer llama-quantize "${@:4}" "$1" "$2" "${3^^}" "$(nproc)" >/dev/null
   echo "$(($(stat -c %s "$2") / 1000000)) MB"
+}
+
+# Importance matrices of one 16-bit file by both programs, each read by the other.
+group_imatrix() { # NAME CHECKPOINT TOLERANCE
+  local name=$1 dir=$2 file=$out/gguf/$1/f16.gguf ours=$out/gguf/$1/ours.imatrix.gguf peers=$out/gguf/$1/peers.imatrix.gguf
+  cat "$out"/prompts/?.txt "$root/README.md" "$root/ARCHITECTURE.md" >"$out/prompts/imatrix.txt"
+  check "$name: qwren imatrix" qwren imatrix -m "$file" -f "$out/prompts/imatrix.txt" -o "$ours" -c 256 --chunks 8 --force
+  check "$name: llama-imatrix" peer llama-imatrix -m "$file" -f "$out/prompts/imatrix.txt" -o "$peers" -c 256 --chunks 8 --no-ppl
+  check "$name: the same sums" checks imatrix "$ours" "$peers" --tol "$3"
+  check "$name: llama-quantize takes ours" quantize "$file" "$out/gguf/$name/imatrix-q4_k_m.gguf" q4_k_m --imatrix "$ours"
+  check "$name: qwren-convert takes theirs" convert "$dir" -o "$out/gguf/$name/imatrix-ours.gguf" --imatrix "$peers" --force --quiet
+}
+
+# A file that llama-gguf-split cut runs as the whole one does.
+same_when_split() { # FILE
+  local parts=$out/gguf/split
+  rm -rf "$parts"
+  mkdir -p "$parts"
+  peer llama-gguf-split --split --split-max-tensors 64 "$1" "$parts/m" >/dev/null
+  local first
+  first=$(printf '%s\n' "$parts"/m-*.gguf | tail -n 1)
+  qwren verify "$first" >/dev/null
+  cmp <(qwren complete -m "$1" -p "Once upon a time" -n 16 --temp 0) <(qwren complete -m "$first" -p "Once upon a time" -n 16 --temp 0)
+  echo "$(find "$parts" -name 'm-*.gguf' | wc -l) parts"
+  rm -rf "$parts"
 }
 
 # A failure shows in the comparison that misses the file.
@@ -248,7 +265,7 @@ main() {
   checks_disk=$("$out/venv/bin/python" "$here/checks.py" disk "$out" 12) || die "$out: $checks_disk"
   build_qwren
   fetch_peer
-  build_peer llama-quantize llama-bench compat-greedy
+  build_peer llama-quantize llama-bench llama-imatrix llama-gguf-split compat-greedy
   checks prompts "$out/prompts" >/dev/null
   local shape
   for shape in 0.6b moe odd moe8; do make_checkpoint "$shape"; done
@@ -256,6 +273,9 @@ main() {
   # Where the choice of experts flips on rounding, the logits jump: hence more for the mixture.
   group_files 0.6b "$out/ckpt/0.6b" 0.02
   group_files moe "$out/ckpt/moe" 0.05
+  group_imatrix 0.6b "$out/ckpt/0.6b" 0.01
+  group_imatrix moe "$out/ckpt/moe" 0.05
+  check "0.6b q4_k_m split by llama-gguf-split" same_when_split "$out/gguf/0.6b/q4_k_m.gguf"
   group_demo
   group_peers_files 0.6b q4_k_m q8_0 q5_k_m q6_k q4_0 q5_0 q5_1
   group_peers_files moe q4_k_m

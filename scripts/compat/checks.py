@@ -86,6 +86,26 @@ def same_bytes(a):
     print(f"{len(x)} tensors, bit for bit")
 
 
+def imatrix(a):
+    """Both files have the same entries, counts and, within rounding, sums."""
+    x, y = tensor_table(a.ours), tensor_table(a.peers)
+    if list(x) != list(y):
+        fail(f"{len(x)} tensors, peer {len(y)}: {sorted(set(x) ^ set(y))[:3]}")
+    worst = 0.0
+    for name, t in x.items():
+        p, q = t.data.ravel(), y[name].data.ravel()
+        if name.endswith(".counts"):
+            # Where an expert's place hangs on rounding, the two programs may choose differently for a token.
+            off = np.abs(p - q).sum() / q.sum()
+        else:
+            off = np.abs(p - q).sum() / np.abs(q).sum()
+        worst = max(worst, float(off))
+    text = f"{len(x) // 2} entries, sums differ by {worst:.2e} at most"
+    if worst > a.tol:
+        fail(f"{text}: over {a.tol}")
+    print(text)
+
+
 def ids(a):
     peer, ours = [p["prompt"] for p in read_lines(a.peer)], read_lines(a.ours)
     if len(peer) != len(ours):
@@ -223,6 +243,7 @@ def main():
     command(rss, ("--limit", number | {"required": True}), ("command", {"nargs": argparse.REMAINDER}))
     command(types, ("ours", {}), ("peers", {}))
     command(same_bytes, ("ours", {}), ("peers", {}))
+    command(imatrix, ("ours", {}), ("peers", {}), ("--tol", number))
     command(ids, ("peer", path), ("ours", path))
     command(teacher, ("peer", path), ("index", {"type": int}))
     command(greedy, ("peer", path), ("--logits", path), ("--npy", path), ("--text", path), ("--tol", number), ("--rms", number),
