@@ -5,3 +5,4 @@ pub mod dtype;
 pub mod gguf;
 pub mod imatrix;
 pub mod kernel;
+pub mod manifest;

@@ -1,6 +1,7 @@
 //! A model in memory: one GGUF file, or all parts of a split one, mapped, so that weights are read where they lie.
 
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -69,9 +70,13 @@ impl GgufFile {
     /// # Panics
     /// `t` is of another model, and lies outside this one.
     pub fn data(&self, t: &TensorInfo) -> &[u8] {
-        let part = &self.parts[t.part];
-        let start = (part.data_offset + t.offset) as usize;
-        &part.map[start..start + t.bytes as usize]
+        &self.parts[t.part].map[self.span(t)]
+    }
+
+    /// Where the bytes of tensor `t` of this model lie in the file of its part.
+    pub fn span(&self, t: &TensorInfo) -> Range<usize> {
+        let start = (self.parts[t.part].data_offset + t.offset) as usize;
+        start..start + t.bytes as usize
     }
 }
 
