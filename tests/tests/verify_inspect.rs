@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use half::f16;
 use qwren_quant::block::codec;
 use qwren_quant::dtype::DType;
-use qwren_quant::gguf::{Plan, Writer};
+use qwren_quant::gguf::{GgufFile, Plan, Writer};
 use qwren_tests::{bin, converted, data};
 use sha2::{Digest, Sha256};
 
@@ -235,4 +235,115 @@ fn a_model_is_whole_and_its_memory_is_told() {
     let (code, stdout, _) = run("inspect", &["-c", "100"], &path);
     assert_eq!(code, Some(0));
     assert!(stdout.contains("memory at a context of 100 tokens") && stdout.contains("f16 cache"), "{stdout}");
+}
+
+/// A copy of a converted checkpoint with its manifest, and a way to spoil either.
+fn with_manifest() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let out = Command::new(bin("qwren-convert"))
+        .arg(data("checkpoints/dense-tied"))
+        .arg("-o")
+        .arg(&path)
+        .args(["--type", "q8_0", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    (folder, path)
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_tensor_is_named() {
+    let (_folder, path) = with_manifest();
+    let (code, stdout, stderr) = run("verify", &[], &path);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let file = GgufFile::open(&path).unwrap();
+    let tensors = file.header().tensors();
+    assert!(stdout.contains("manifest   fits: 'q8_0' by 'qwren-convert "), "{stdout}");
+    assert!(stdout.contains(&format!("{} tensors are as the manifest says", tensors.len())), "{stdout}");
+
+    for t in [&tensors[0], &tensors[tensors.len() / 2], &tensors[tensors.len() - 1]] {
+        let span = file.span(t);
+        for at in [span.start, span.start + span.len() / 2, span.end - 1] {
+            flip(&path, at);
+            let (code, _, stderr) = run("verify", &[], &path);
+            assert_eq!(code, Some(2), "{}: {stderr}", t.name);
+            assert!(stderr.contains(&format!("m.gguf: is damaged in tensor '{}'; ", t.name)), "{stderr}");
+            assert_eq!(stderr.lines().count(), 1);
+            flip(&path, at);
+        }
+    }
+    // Two at once.
+    for t in [&tensors[1], &tensors[3]] {
+        flip(&path, file.span(t).start);
+    }
+    let (code, stdout, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains(&format!("in tensor '{}' (and so are 1 more tensors)", tensors[1].name)), "{stderr}");
+    assert!(stdout.contains(&format!("damaged    '{}' has another SHA-256", tensors[3].name)), "{stdout}");
+}
+
+#[test]
+fn damage_outside_of_tensors_is_found() {
+    let (_folder, path) = with_manifest();
+    let bytes = std::fs::read(&path).unwrap();
+    // A letter of the chat template or of a token: another one is as good for the structure.
+    let at = bytes.windows(9).position(|w| w == b"<|im_star").unwrap() + 5;
+    flip(&path, at);
+    let (code, _, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("but the file beside it says"), "{stderr}");
+    std::fs::remove_file(path.with_extension("gguf.sha256")).unwrap();
+    let (code, _, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("m.gguf: is damaged outside of its tensors: has the SHA-256 "), "{stderr}");
+}
+
+#[test]
+fn a_manifest_of_another_file_is_told() {
+    let (_folder, path) = with_manifest();
+    let beside = path.with_extension("gguf.json");
+    let text = std::fs::read_to_string(&beside).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let changed = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut manifest = manifest.clone();
+        change(&mut manifest);
+        std::fs::write(&beside, manifest.to_string()).unwrap();
+        let (code, _, stderr) = run("verify", &[], &path);
+        assert_eq!((code, stderr.lines().count()), (Some(2), 1), "{stderr}");
+        stderr
+    };
+    let tensor =
+        |m: &mut serde_json::Value, key: &str, value: serde_json::Value| m["files"][0]["tensors"][1][key] = value;
+    let zeros = "0".repeat(64);
+    let name = manifest["files"][0]["tensors"][1]["name"].as_str().unwrap();
+    let changes: [(&str, &dyn Fn(&mut serde_json::Value)); 12] = [
+        ("where '\\u{1b}[2Jx' should be", &|m| tensor(m, "name", "\x1b[2Jx".into())),
+        ("instead of 'Q4_K'", &|m| tensor(m, "type", "Q4_K".into())),
+        ("instead of [1, 2]", &|m| tensor(m, "shape", serde_json::json!([1, 2]))),
+        ("instead of 5 at ", &|m| tensor(m, "bytes", 5.into())),
+        (" at 999", &|m| tensor(m, "offset", 999.into())),
+        ("is damaged in tensor ", &|m| tensor(m, "sha256", zeros.clone().into())),
+        ("bytes instead of 7;", &|m| m["files"][0]["bytes"] = 7.into()),
+        ("but the manifest says 0000", &|m| m["files"][0]["sha256"] = zeros.clone().into()),
+        ("tensors instead of 0", &|m| m["files"][0]["tensors"] = serde_json::json!([])),
+        ("1 files instead of 0", &|m| m["files"] = serde_json::json!([])),
+        ("is a manifest of form 2", &|m| m["manifest"] = 2.into()),
+        ("a SHA-256 has 64 digits", &|m| tensor(m, "sha256", "00".into())),
+    ];
+    for (told, change) in changes {
+        let stderr = changed(change);
+        assert!(stderr.contains(told), "{told} / {stderr}");
+    }
+    assert!(changed(&|m| tensor(m, "type", "F16".into())).contains(name));
+    std::fs::write(&beside, &text[..text.len() / 2]).unwrap();
+    let (code, _, stderr) = run("verify", &[], &path);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("m.gguf.json: is no manifest that can be read"), "{stderr}");
 }

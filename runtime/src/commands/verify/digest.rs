@@ -1,10 +1,12 @@
-//! The SHA-256 of a file, and the one that stands in a file beside it in sha256sum's form.
+//! The SHA-256 of a file and of its tensors, and the one that stands in a file beside it in sha256sum's form.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
+use qwren_quant::gguf::{GgufFile, TensorInfo};
+use qwren_quant::manifest::Digest;
+use sha2::{Digest as _, Sha256};
 
 use crate::exit::Failure;
 
@@ -13,19 +15,54 @@ const STEP: usize = 4 << 20;
 /// A list of digests may have this many bytes; one line has 70 or so.
 const LIST_CAP: u64 = 1 << 20;
 
-/// The SHA-256 of `bytes` in lower case; `progress` hears how many bytes were done since the last time.
-pub fn of(bytes: &[u8], mut progress: impl FnMut(u64)) -> String {
-    let mut hasher = Sha256::new();
-    for piece in bytes.chunks(STEP) {
-        hasher.update(piece);
-        progress(piece.len() as u64);
-    }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// Digests of one file.
+pub struct Digests<'f> {
+    /// Of all of it.
+    pub file: Digest,
+    /// Of each tensor.
+    pub tensors: Vec<(&'f TensorInfo, Digest)>,
 }
 
-/// The digest that `PATH.sha256` has for `path`; `None` if there is no such file.
-pub fn beside(path: &Path) -> anyhow::Result<Option<String>> {
-    let mut list = path.as_os_str().to_owned();
+/// Reads part `part` of a model once, front to back; `progress` hears how many bytes were done since the last time.
+pub fn of<'f>(file: &'f GgufFile, part: usize, mut progress: impl FnMut(u64)) -> Digests<'f> {
+    let bytes = file.parts()[part].bytes();
+    let mut tensors: Vec<&TensorInfo> = file.header().tensors().iter().filter(|t| t.part == part).collect();
+    tensors.sort_by_key(|t| t.offset);
+    let (mut all, mut at) = (Sha256::new(), 0);
+    let mut hash = |end: usize, mut tensor: Option<&mut Sha256>| {
+        for piece in bytes[at..end].chunks(STEP) {
+            all.update(piece);
+            if let Some(sha) = &mut tensor {
+                sha.update(piece);
+            }
+            progress(piece.len() as u64);
+        }
+        at = end;
+    };
+    let tensors = tensors.into_iter().map(|t| {
+        let span = file.span(t);
+        let mut sha = Sha256::new();
+        hash(span.start, None);
+        hash(span.end, Some(&mut sha));
+        (t, Digest(sha.finalize().into()))
+    });
+    let tensors = tensors.collect();
+    hash(bytes.len(), None);
+    Digests { file: Digest(all.finalize().into()), tensors }
+}
+
+/// The digest that a `.sha256` file beside `path` has for it; `None` if there is no such file. A split model may have one
+/// for all its parts, beside the first.
+pub fn beside(path: &Path, first: &Path) -> anyhow::Result<Option<String>> {
+    match in_list_of(path, path)? {
+        None if path != first => in_list_of(first, path),
+        found => Ok(found),
+    }
+}
+
+/// The digest that `LISTED.sha256` has for `path`; `None` if there is no such file.
+fn in_list_of(listed: &Path, path: &Path) -> anyhow::Result<Option<String>> {
+    let mut list = listed.as_os_str().to_owned();
     list.push(".sha256");
     let list = PathBuf::from(list);
     let mut bytes = Vec::new();
@@ -66,13 +103,6 @@ mod tests {
     use super::*;
 
     const A: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-    #[test]
-    fn digests_are_sha256() {
-        let mut seen = 0;
-        assert_eq!(of(b"abc", |n| seen += n), A);
-        assert_eq!(seen, 3);
-    }
 
     #[test]
     fn lists_are_sha256sums() {

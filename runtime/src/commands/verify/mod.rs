@@ -2,6 +2,7 @@
 
 mod digest;
 mod finite;
+mod manifest;
 mod model;
 
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ use std::{io, io::Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qwren::terminal::shown;
-use qwren_quant::gguf::{GgufFile, GgufPart, Quoted};
+use qwren_quant::gguf::{GgufFile, Quoted};
+use qwren_quant::manifest::FileEntry;
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -17,12 +19,13 @@ use crate::exit::{Exit, Failure};
 /// Options of `qwren verify`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// GGUF file; its SHA-256 is compared with FILE.sha256 where there is one
+    /// GGUF file, or a part of a split model; its SHA-256 is compared with FILE.sha256 and its tensors with the manifest
+    /// FILE.json where these are there
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
-/// Checks structure, model, digest and values, in this order, and says what was found.
+/// Checks structure, model, manifest, digests and values, in this order, and says what was found.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.file;
     let file = GgufFile::open(path)?;
@@ -30,13 +33,20 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     say(&format!("structure  sound: {} keys, {} tensors", header.metadata().len(), header.tensors().len()))?;
     say(&format!("model      {}", model::check(&file)?))?;
 
-    for part in file.parts() {
-        let said = compare_digest(part, console)?;
+    let manifest = manifest::read(&file)?;
+    match &manifest {
+        Some(manifest) => say(&format!("manifest   {}", manifest::origin(manifest)))?,
+        None => say("manifest   not compared: there is no .json file beside it")?,
+    }
+    for (i, part) in file.parts().iter().enumerate() {
+        let said = compare_digests(&file, i, manifest.as_ref().map(|m| &m.files[i]), console)?;
         let which = match file.parts().len() {
             1 => String::new(),
-            _ => format!("{}: ", Quoted::new(&part.path().file_name().unwrap_or_default().to_string_lossy())),
+            _ => format!("{}: ", manifest::file_name(part.path())),
         };
-        say(&format!("sha256     {which}{said}"))?;
+        for line in said {
+            say(&format!("sha256     {which}{line}"))?;
+        }
     }
 
     let bar = progress(console, "values", header.tensors().iter().map(|t| t.bytes).sum());
@@ -67,23 +77,54 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Compares a file's SHA-256 with the one beside it, if there is one, and tells the outcome.
-fn compare_digest(file: &GgufPart, console: Console) -> anyhow::Result<String> {
-    let path = file.path();
-    let Some(expected) = digest::beside(path)? else {
-        return Ok("not compared: there is no .sha256 file beside it".into());
-    };
-    let bar = progress(console, "sha256", file.bytes().len() as u64);
-    let found = digest::of(file.bytes(), |n| bar.inc(n));
-    bar.finish_and_clear();
-    if found != expected {
-        let text = format!(
-            "{}: has the SHA-256 {found}, but the file beside it says {expected}; download or convert it again",
-            path.display()
-        );
-        return Err(Failure::usage(text).into());
+/// Compares the digests of part `i` and its tensors with those beside it, where there are any, and tells the outcome.
+fn compare_digests(
+    file: &GgufFile,
+    i: usize,
+    entry: Option<&FileEntry>,
+    console: Console,
+) -> anyhow::Result<Vec<String>> {
+    let path = file.parts()[i].path();
+    let listed = digest::beside(path, file.parts()[0].path())?;
+    if listed.is_none() && entry.is_none() {
+        return Ok(vec!["not compared: there is no .sha256 file beside it".into()]);
     }
-    Ok(format!("{found}, as the file beside it says"))
+    let bar = progress(console, "sha256", file.parts()[i].bytes().len() as u64);
+    let digests = digest::of(file, i, |n| bar.inc(n));
+    bar.finish_and_clear();
+
+    let fail =
+        |what: String| Err(Failure::usage(format!("{}: {what}; download or convert it again", path.display())).into());
+    // First what says most: which tensor is damaged.
+    let damaged = entry.map_or_else(Vec::new, |entry| manifest::damaged(&digests, entry));
+    if let Some(first) = damaged.first() {
+        for t in &damaged {
+            say(&format!("damaged    {} has another SHA-256 than the manifest says", Quoted::new(&t.name)))?;
+        }
+        let more = match damaged.len() - 1 {
+            0 => String::new(),
+            n => format!(" (and so are {n} more tensors)"),
+        };
+        return fail(format!("is damaged in tensor {}{more}", Quoted::new(&first.name)));
+    }
+    let found = digests.file.to_string();
+    if let Some(expected) = listed.as_ref().filter(|expected| **expected != found) {
+        return fail(format!("has the SHA-256 {found}, but the file beside it says {expected}"));
+    }
+    if let Some(entry) = entry.filter(|entry| entry.sha256 != digests.file) {
+        return fail(format!(
+            "is damaged outside of its tensors: has the SHA-256 {found}, but the manifest says {}",
+            entry.sha256
+        ));
+    }
+    let mut said = Vec::new();
+    if listed.is_some() {
+        said.push(format!("{found}, as the file beside it says"));
+    }
+    if entry.is_some() {
+        said.push(format!("{} tensors are as the manifest says", digests.tensors.len()));
+    }
+    Ok(said)
 }
 
 fn say(line: &str) -> io::Result<()> {
