@@ -6,13 +6,16 @@ use std::path::PathBuf;
 use clap::Parser;
 use qwren_convert::plan::Options;
 use qwren_convert::recipe::{FileType, Override};
+use qwren_convert::split::{Size, Split};
 use qwren_quant::block;
 use qwren_quant::dtype::DType;
 
 /// Converts a Qwen3 checkpoint from Hugging Face into one GGUF file
 ///
-/// The file's SHA-256 goes to standard output and to OUT.gguf.sha256, all else to standard error. Exit codes: 0 done,
-/// 1 a fault of ours, 2 wrong usage or a wrong file, 3 sound but unsupported, 4 not enough room, 130 interrupted.
+/// The file's SHA-256 goes to standard output and to OUT.gguf.sha256, all else to standard error; OUT.gguf.json tells what
+/// the file was made of. Until the end the output is OUT.gguf.partial; if a run ends early, the same command continues it.
+/// Exit codes: 0 done, 1 a fault of ours, 2 wrong usage or a wrong file, 3 sound but unsupported, 4 not enough room,
+/// 130 interrupted.
 #[derive(Parser, Debug)]
 #[command(name = "qwren-convert", version, max_term_width = 100)]
 pub struct LowArgs {
@@ -38,6 +41,14 @@ pub struct LowArgs {
     /// Use the embedding as output matrix, even if config.json or the checkpoint say otherwise
     #[arg(long)]
     tie_embeddings: bool,
+
+    /// Write several files of at most N bytes, or N K, M or G of 1000: OUT-00001-of-00003.gguf and so on
+    #[arg(long, value_name = "N[K|M|G]")]
+    split_max_size: Option<Size>,
+
+    /// Write several files of at most N tensors
+    #[arg(long, value_name = "N", conflicts_with = "split_max_size", value_parser = clap::value_parser!(u64).range(1..))]
+    split_max_tensors: Option<u64>,
 
     /// Take weights that are NaN, infinite or too large for their type as they are
     #[arg(long)]
@@ -75,7 +86,7 @@ pub struct HiArgs {
 /// Look or write.
 pub enum Task {
     /// Plan only; the output, if given, says whose disk is looked at.
-    DryRun { output: Option<PathBuf> },
+    DryRun { output: Option<PathBuf>, threads: usize },
     /// Convert.
     Write { output: PathBuf, force: bool, allow_nonfinite: bool, threads: usize },
 }
@@ -96,18 +107,20 @@ impl LowArgs {
             Some(output) if !self.dry_run => {
                 Task::Write { output, force: self.force, allow_nonfinite: self.allow_nonfinite, threads }
             }
-            output => Task::DryRun { output },
+            output => Task::DryRun { output, threads },
         };
         let report = match (self.quiet, self.json) {
             (_, true) => Report::Json,
             (true, _) => Report::Quiet,
             _ => Report::Text,
         };
+        let by_size = self.split_max_size.map(|Size(bytes)| Split::Bytes(bytes));
         let options = Options {
             file_type: self.file_type,
             overrides: self.tensor_type,
             imatrix: self.imatrix,
             tie_embeddings: self.tie_embeddings,
+            split: by_size.or(self.split_max_tensors.map(Split::Tensors)),
         };
         HiArgs { dir: self.dir, options, task, report }
     }
@@ -147,6 +160,16 @@ mod tests {
         assert!(LowArgs::try_parse_from(["x", "dir"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "--json", "--quiet"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "-t", "0"]).is_err());
+        let split = |args: &[&str]| {
+            let args = LowArgs::try_parse_from([&["x", "dir", "-o", "y"], args].concat());
+            args.map(|args| args.resolve().options.split).ok()
+        };
+        assert_eq!(split(&["--split-max-size", "2G"]), Some(Some(Split::Bytes(2_000_000_000))));
+        assert_eq!(split(&["--split-max-tensors", "9"]), Some(Some(Split::Tensors(9))));
+        assert_eq!(split(&["--split-max-tensors", "0"]), None);
+        assert_eq!(split(&["--split-max-size", "2T"]), None);
+        assert_eq!(split(&["--split-max-size", "2G", "--split-max-tensors", "9"]), None);
+        assert_eq!(split(&[]), Some(None));
         let args = LowArgs::try_parse_from(["x", "dir", "-o", "y", "--type", "Q6_K"]).unwrap().resolve();
         assert_eq!(args.options.file_type, FileType::Q6_K);
         assert!(matches!(args.task, Task::Write { force: false, allow_nonfinite: false, .. }));

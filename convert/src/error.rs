@@ -1,7 +1,7 @@
 //! What can go wrong in a conversion, as sentences, with the exit code of each.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use qwren_quant::gguf::Quoted;
 use qwren_quant::imatrix::ImatrixError;
@@ -12,13 +12,24 @@ use crate::tokenizer::TokenizerError;
 
 /// A problem with one file, folder or option.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", .subject.display())]
+#[error("{}: {problem}{}", .subject.display(), kept_hint(.kept.as_deref()))]
 pub struct Error {
     /// The file or folder that it is about.
-    pub subject: PathBuf,
+    pub subject: Box<Path>,
     /// What is wrong with it.
     #[source]
     pub problem: Problem,
+    /// What stays for another run, if anything does.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// Tensors that another run of the same command need not do again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// How many.
+    pub done: usize,
+    /// Of how many.
+    pub of: usize,
 }
 
 /// What is wrong, and what to do about it.
@@ -30,6 +41,9 @@ pub enum Problem {
     /// The operating system refused to write it.
     #[error("cannot be written: {0}")]
     Write(io::Error),
+    /// A source file is not what it was at the start.
+    #[error("changed while it was being read; convert again when nothing writes to it")]
+    SourceChanged,
     /// No such file; in a hub cache also a link whose blob is gone.
     #[error("does not exist; download the whole checkpoint folder")]
     Missing,
@@ -216,8 +230,24 @@ pub enum Problem {
         /// Bytes that are free there.
         free: u64,
     },
+    /// A file may not be as large as the output.
+    #[error("needs {needed} bytes, but no file may be so large here{}; use --split-max-size", limit_hint(*.limit))]
+    FileLimit {
+        /// Bytes of the file.
+        needed: u64,
+        /// Bytes that this process may write to a file, if that is why.
+        limit: Option<u64>,
+    },
+    /// More files than a split model can have.
+    #[error("would need {parts} parts, and there can be {most}; use a larger --split-max-size")]
+    TooManyParts {
+        /// How many.
+        parts: usize,
+        /// How many are possible.
+        most: usize,
+    },
     /// Stopped by a signal.
-    #[error("interrupted; nothing was left behind")]
+    #[error("interrupted")]
     Interrupted,
     /// The finished file does not say what was planned: our own fault.
     #[error("the finished file does not read back as planned: {0}; please report this")]
@@ -231,9 +261,20 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Can the same command, given again with the same checkpoint, go further?
+    pub fn may_pass(&self) -> bool {
+        use Problem::{FileLimit, Interrupted, NoSpace, Read, Write};
+        matches!(self, Interrupted | Read(_) | Write(_) | NoSpace { .. } | FileLimit { .. })
+    }
+
     /// Ties the problem to the file or folder it is about.
     pub fn of(self, subject: impl AsRef<Path>) -> Error {
-        Error { subject: subject.as_ref().to_path_buf(), problem: self }
+        Error { subject: subject.as_ref().into(), problem: self, kept: None }
+    }
+
+    /// The error of reading weights, all of which were there at the start.
+    pub fn read_weights(e: io::Error) -> Problem {
+        if e.kind() == io::ErrorKind::UnexpectedEof { Problem::SourceChanged } else { Problem::Read(e) }
     }
 
     /// The error of reading a file: a missing one is told apart.
@@ -253,7 +294,7 @@ impl Error {
             | Problem::TensorType { .. } => 3,
             Problem::Config(e) if e.unsupported() => 3,
             Problem::Tokenizer(e) if e.unsupported() => 3,
-            Problem::NoSpace { .. } | Problem::Threads(_) => 4,
+            Problem::NoSpace { .. } | Problem::FileLimit { .. } | Problem::Threads(_) => 4,
             Problem::Interrupted => 130,
             _ => 2,
         }
@@ -263,6 +304,16 @@ impl Error {
 /// ", Qwen/Qwen3-8B"
 fn named(original: &Option<String>) -> String {
     original.as_ref().map(|name| format!(", {name}")).unwrap_or_default()
+}
+
+fn kept_hint(kept: Option<&Kept>) -> String {
+    kept.map_or_else(String::new, |Kept { done, of }| {
+        format!("; {done} of {of} tensors are done, and the same command continues")
+    })
+}
+
+fn limit_hint(limit: Option<u64>) -> String {
+    limit.map_or_else(String::new, |limit| format!(" (ulimit -f: {limit} bytes)"))
 }
 
 /// "3 in all", "1000 or more in all".

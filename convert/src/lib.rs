@@ -19,6 +19,7 @@ mod naming;
 pub mod plan;
 pub mod recipe;
 mod sampling;
+pub mod split;
 pub mod tokenizer;
 pub mod write;
 

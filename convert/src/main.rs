@@ -1,6 +1,7 @@
 //! `qwren-convert`: arguments → conversion → exit code.
 
 mod args;
+mod bar;
 mod report;
 
 use std::io::{self, Write};
@@ -11,14 +12,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use qwren_convert::error::Error;
 use qwren_convert::plan::Plan;
 use qwren_convert::write::{self, Settings};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 
 use args::{HiArgs, LowArgs, Report, Task};
+use bar::Bar;
+use report::Room;
 
 fn main() -> ExitCode {
     let args = LowArgs::parse().resolve();
@@ -44,28 +46,32 @@ fn run(args: &HiArgs) -> anyhow::Result<()> {
     let interrupt = catch_signals()?;
     let plan = Plan::new(&args.dir, &args.options)?;
     match &args.task {
-        Task::DryRun { output } => {
-            let free = write::free_bytes(output.as_deref().unwrap_or(Path::new("x.gguf")))?;
+        Task::DryRun { output, threads } => {
+            let output = output.as_deref().unwrap_or(Path::new("x.gguf"));
+            let room = Room {
+                free_bytes: write::free_bytes(output)?,
+                taken_bytes: write::taken_bytes(output, plan.files.len()),
+                convert_bytes: write::memory_bytes(&plan, *threads),
+            };
             notes(args, &plan.notes);
             let text = match args.report {
-                Report::Json => report::plan_object(&plan, free).to_string(),
-                _ => report::printable(&report::table(&plan, free), true),
+                Report::Json => report::plan_object(&plan, output, &room).to_string(),
+                _ => report::printable(&report::table(&plan, output, &room), true),
             };
             writeln!(io::stdout(), "{text}")?;
         }
         Task::Write { output, force, allow_nonfinite, threads } => {
-            write::check_output(&plan, output, *force)?;
             notes(args, &plan.notes);
-            let bar = progress_bar(args, plan.parameters());
+            let bar = Bar::new(args.report == Report::Text, plan.infos().map(|t| t.bytes).sum());
             let settings = Settings {
                 threads: *threads,
                 force: *force,
                 allow_nonfinite: *allow_nonfinite,
-                progress: &|elements| bar.inc(elements),
+                progress: &|step| bar.step(step),
                 interrupt: &interrupt,
             };
-            let written = write::write(&plan, output, &settings);
-            bar.finish_and_clear();
+            let written = write::write(&plan, output, &settings, |note| notes(args, &[note.to_owned()]));
+            bar.end();
             let written = written?;
             notes(args, &written.notes);
             let seconds = start.elapsed().as_secs_f64();
@@ -75,10 +81,9 @@ fn run(args: &HiArgs) -> anyhow::Result<()> {
             }
             let mut stdout = io::stdout().lock();
             if args.report == Report::Json {
-                let object = report::result_object(&plan, output, &written.sha256, seconds, &written.notes);
-                writeln!(stdout, "{object}")?;
+                writeln!(stdout, "{}", report::result_object(&plan, output, &written, seconds))?;
             } else {
-                stdout.write_all(&written.sum_line)?;
+                stdout.write_all(&written.sum_lines)?;
             }
             stdout.flush()?;
         }
@@ -93,6 +98,8 @@ fn catch_signals() -> io::Result<Arc<AtomicBool>> {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt))?;
         flag::register(signal, Arc::clone(&interrupt))?;
     }
+    // Caught, so that a write beyond `ulimit -f` is an error and not the end.
+    flag::register(SIGXFSZ, Arc::default())?;
     Ok(interrupt)
 }
 
@@ -101,17 +108,5 @@ fn notes(args: &HiArgs, notes: &[String]) {
         for note in notes {
             let _ = writeln!(io::stderr(), "note: {}", report::printable(note, false));
         }
-    }
-}
-
-/// Drawn on standard error if that is a terminal, else not at all.
-fn progress_bar(args: &HiArgs, weights: u64) -> ProgressBar {
-    if args.report != Report::Text {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::with_draw_target(Some(weights), ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed}, {eta} left") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

@@ -1,8 +1,9 @@
 //! The whole file, known before its first byte is written.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use qwren_quant::gguf::{Layout, Plan as FilePlan, Value};
+use qwren_quant::gguf::{Layout, Plan as FilePlan, TensorInfo, Value, WriteError};
 
 use crate::arch::{self, Target, qwen3};
 use crate::card::Card;
@@ -12,6 +13,7 @@ use crate::error::{Error, Problem};
 use crate::importance::Importances;
 use crate::naming::{self, Origin};
 use crate::recipe::{self, Choice, FileType, Override};
+use crate::split::{self, Split, Weight};
 use crate::{Keys, glob, sampling, tokenizer};
 
 /// Alignment of tensor data, GGUF's default.
@@ -30,6 +32,15 @@ pub struct Options {
     pub imatrix: Option<PathBuf>,
     /// Use the embedding as the output matrix, whatever the checkpoint has.
     pub tie_embeddings: bool,
+    /// When to begin another file; never, usually.
+    pub split: Option<Split>,
+}
+
+impl Options {
+    /// A recipe and nothing special.
+    pub fn new(file_type: FileType) -> Options {
+        Options { file_type, overrides: Vec::new(), imatrix: None, tie_embeddings: false, split: None }
+    }
 }
 
 /// A conversion of which everything is known but the values of the weights.
@@ -37,22 +48,33 @@ pub struct Options {
 pub struct Plan {
     /// The source.
     pub checkpoint: Checkpoint,
-    /// The recipe.
-    pub file_type: FileType,
-    /// Tensors in file order, each with its type.
+    /// What was asked for.
+    pub options: Options,
+    /// Tensors in the order of the files, each with its type.
     pub tensors: Vec<(Target, Choice)>,
     /// How much each column matters.
     pub importances: Option<Importances>,
-    /// All keys in file order.
+    /// The model's keys in file order.
     pub metadata: Keys,
-    /// Header and offsets of the file.
-    pub layout: Layout,
+    /// The files: one, or the parts of a split output.
+    pub files: Vec<PlannedFile>,
     /// Tokens that have a text.
     pub tokens: usize,
     /// Rows of the embedding beyond them.
     pub pads: usize,
     /// Remarks for the user.
     pub notes: Vec<String>,
+}
+
+/// A file of the output.
+#[derive(Debug)]
+pub struct PlannedFile {
+    /// Which of [`Plan::tensors`] it holds.
+    pub tensors: Range<usize>,
+    /// Keys that say which part it is; none if it is the only file.
+    pub split_keys: Keys,
+    /// Its header and offsets.
+    pub layout: Layout,
 }
 
 impl Plan {
@@ -107,10 +129,44 @@ impl Plan {
             None => None,
         };
         metadata.extend(importances.iter().flat_map(Importances::keys));
-        let layout = lay_out(&metadata, &tensors).map_err(|e| e.of(dir))?;
+        let files = lay_out(&metadata, &tensors, options.split).map_err(|e| e.of(dir))?;
         let (tokens, pads) = (tokenizer.tokens, tokenizer.pads);
-        let file_type = options.file_type;
-        Ok(Plan { checkpoint, file_type, tensors, importances, metadata, layout, tokens, pads, notes })
+        let options = options.clone();
+        let mut plan = Plan { checkpoint, options, tensors, importances, metadata, files, tokens, pads, notes };
+        plan.note_large_parts();
+        Ok(plan)
+    }
+
+    /// A tensor is never divided.
+    fn note_large_parts(&mut self) {
+        let Some(Split::Bytes(most)) = self.options.split else { return };
+        let large = self.files.iter().filter(|f| f.layout.file_bytes > most).filter_map(|f| f.layout.tensors.first());
+        let notes: Vec<String> = large
+            .map(|t| format!("the part that holds {} is larger than {most} bytes: tensors are not divided", t.name))
+            .collect();
+        self.notes.extend(notes);
+    }
+
+    /// The keys of file `file` in file order.
+    pub fn keys_of(&self, file: usize) -> impl Iterator<Item = (&str, &Value)> {
+        let model = if file == 0 { self.metadata.as_slice() } else { &[] };
+        model.iter().chain(&self.files[file].split_keys).map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// Where each tensor lies in its file, in the order of [`tensors`](Self::tensors).
+    pub fn infos(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.files.iter().flat_map(|file| &file.layout.tensors)
+    }
+
+    /// The file that holds tensor `tensor`, and where it lies in there.
+    pub fn place(&self, tensor: usize) -> (usize, &TensorInfo) {
+        let file = self.files.partition_point(|file| file.tensors.end <= tensor);
+        (file, &self.files[file].layout.tensors[tensor - self.files[file].tensors.start])
+    }
+
+    /// Bytes of all files together.
+    pub fn total_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.layout.file_bytes).sum()
     }
 
     /// Elements of all tensors.
@@ -120,7 +176,7 @@ impl Plan {
 
     /// Average bits that a weight takes, block scales included.
     pub fn bits_per_weight(&self) -> f64 {
-        let bytes: u64 = self.layout.tensors.iter().map(|t| t.bytes).sum();
+        let bytes: u64 = self.infos().map(|t| t.bytes).sum();
         bytes as f64 * 8.0 / self.parameters() as f64
     }
 }
@@ -152,14 +208,51 @@ fn parameters(targets: &[Target], moe: Option<Moe>) -> (u64, Option<(u64, u64)>)
     (all, moe.map(|m| one(u64::from(m.experts))))
 }
 
-fn lay_out(metadata: &[(String, Value)], tensors: &[(Target, Choice)]) -> Result<Layout, Problem> {
-    let fail = |e: qwren_quant::gguf::WriteError| Problem::Layout(e.to_string());
+fn lay_out(
+    metadata: &[(String, Value)],
+    tensors: &[(Target, Choice)],
+    split: Option<Split>,
+) -> Result<Vec<PlannedFile>, Problem> {
+    let all = 0..tensors.len();
+    let parts = match split {
+        None => vec![all],
+        Some(split) => {
+            let whole = lay_out_file(metadata, tensors, Vec::new(), all)?.layout;
+            let weights: Vec<Weight> = whole.tensors.iter().map(weight).collect();
+            let bare = |metadata| lay_out_file(metadata, tensors, split::keys(0, 2, 0), 0..0);
+            let (first, other) = (bare(metadata)?, bare(&[])?);
+            split::deal(&weights, split, first.layout.data_offset, other.layout.data_offset)?
+        }
+    };
+    let count = parts.len();
+    let file = |(i, range)| {
+        let metadata = if i == 0 { metadata } else { &[] };
+        lay_out_file(metadata, tensors, split::keys(i, count, tensors.len()), range)
+    };
+    parts.into_iter().enumerate().map(file).collect()
+}
+
+fn lay_out_file(
+    metadata: &[(String, Value)],
+    tensors: &[(Target, Choice)],
+    split_keys: Keys,
+    range: Range<usize>,
+) -> Result<PlannedFile, Problem> {
+    let fail = |e: WriteError| Problem::Layout(e.to_string());
     let mut plan = FilePlan::new(ALIGNMENT);
-    for (key, value) in metadata {
+    for (key, value) in metadata.iter().chain(&split_keys) {
         plan.push_kv(key, value.clone());
     }
-    for (target, choice) in tensors {
+    for (target, choice) in &tensors[range.clone()] {
         plan.push_tensor(&target.name, &target.shape, choice.dtype).map_err(fail)?;
     }
-    plan.layout().map_err(fail)
+    Ok(PlannedFile { tensors: range, split_keys, layout: plan.layout().map_err(fail)? })
+}
+
+/// The entry has the name with its length, the dimensions with their number, type and offset.
+fn weight(t: &TensorInfo) -> Weight {
+    Weight {
+        entry: 8 + t.name.len() as u64 + 4 + 8 * t.shape.len() as u64 + 4 + 8,
+        data: t.bytes.next_multiple_of(ALIGNMENT.into()),
+    }
 }

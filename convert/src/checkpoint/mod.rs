@@ -7,6 +7,7 @@ pub mod header;
 mod lookup;
 pub(crate) mod quantization;
 mod shards;
+mod stamp;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,6 +20,7 @@ use crate::error::{Error, Problem};
 pub(crate) use lookup::Lookup;
 pub use quantization::{AwqConfig, GptqConfig, Quantization, Strategy, WeightArgs};
 use shards::Weights;
+pub use stamp::Stamp;
 
 /// The tensors of a checkpoint, every name, type, shape and span checked.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Checkpoint {
 struct Shard {
     path: PathBuf,
     file: File,
+    /// As it was opened.
+    stamp: Stamp,
 }
 
 /// A tensor as it is stored.
@@ -69,6 +73,7 @@ impl Checkpoint {
         for name in files {
             let path = dir.join(&name);
             let (file, len) = files::open(&path)?;
+            let stamp = Stamp::of(&file, &path)?;
             for entry in header::read(&path, &file, len)? {
                 match placed.as_ref().map(|p| p.get(&entry.name)) {
                     Some(None) => unplaced += 1,
@@ -76,7 +81,7 @@ impl Checkpoint {
                     _ => twice += usize::from(!all.add(entry)),
                 }
             }
-            all.shards.push(Shard { path, file });
+            all.shards.push(Shard { path, file, stamp });
         }
         if let Some(placed) = placed {
             let mut absent = placed.iter().filter(|(tensor, _)| !all.by_name.contains_key(*tensor));
@@ -131,9 +136,22 @@ impl Checkpoint {
         &self.notes
     }
 
-    /// The files with weights.
-    pub fn weight_files(&self) -> impl Iterator<Item = (&Path, &File)> {
-        self.shards.iter().map(|s| (s.path.as_path(), &s.file))
+    /// The files with weights, and how each was when it was opened.
+    pub fn weight_files(&self) -> impl ExactSizeIterator<Item = (&Path, &File, &Stamp)> {
+        self.shards.iter().map(|s| (s.path.as_path(), &s.file, &s.stamp))
+    }
+
+    /// Which of [`weight_files`](Self::weight_files) holds a tensor.
+    pub fn file_number(&self, tensor: &Stored) -> usize {
+        tensor.shard
+    }
+
+    /// Are the files with weights still what they were when they were opened?
+    ///
+    /// # Errors
+    /// One was written to, cut, or replaced.
+    pub fn check_unchanged(&self) -> Result<(), Error> {
+        self.shards.iter().try_for_each(|s| s.stamp.check(&s.file, &s.path))
     }
 
     /// The file that holds a tensor.
@@ -152,6 +170,6 @@ impl Checkpoint {
         let end = offset.checked_add(buf.len() as u64);
         assert!(end.is_some_and(|end| end <= tensor.bytes), "read past the end of {}", tensor.name);
         let shard = &self.shards[tensor.shard];
-        shard.file.read_exact_at(buf, tensor.offset + offset).map_err(|e| Problem::Read(e).of(&shard.path))
+        shard.file.read_exact_at(buf, tensor.offset + offset).map_err(|e| Problem::read_weights(e).of(&shard.path))
     }
 }

@@ -6,7 +6,7 @@ use crate::plan::Plan;
 
 /// Elements in a chunk, but never less than a row: 4 MiB as f32. Large enough that reading and handing over cost
 /// nothing, small enough that the chunks in flight are.
-const ELEMENTS: u64 = 1 << 20;
+pub(super) const ELEMENTS: u64 = 1 << 20;
 
 /// Consecutive rows of one part of a tensor.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +35,7 @@ pub(super) struct Chunk {
 }
 
 /// All jobs in the order in which the file is written.
-pub(super) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> {
+pub(super) fn jobs(plan: &Plan) -> impl Iterator<Item = Job> + Clone {
     plan.tensors.iter().enumerate().flat_map(|(tensor, (target, _))| {
         let step = (ELEMENTS / target.cols()).max(1);
         let last = target.parts.len() - 1;

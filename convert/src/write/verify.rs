@@ -13,46 +13,48 @@ use crate::plan::Plan;
 /// Array elements that gguf-rs keeps of each key; it reads past the rest.
 const KEPT: u64 = 1;
 
-/// Compares keys and tensor table of the file at `path` with the plan.
+/// Compares keys and tensor table of file `file` of the plan, which lies at `path`, with the plan.
 ///
 /// gguf-rs trusts more than it should: it sees the file only after our own reader accepted it.
-pub(super) fn verify(plan: &Plan, path: &Path) -> Result<(), Problem> {
-    ours(plan, path).and_then(|()| theirs(plan, path)).map_err(Problem::Verify)
+pub(super) fn verify(plan: &Plan, file: usize, path: &Path) -> Result<(), Problem> {
+    ours(plan, file, path).and_then(|()| theirs(plan, file, path)).map_err(Problem::Verify)
 }
 
 /// The header alone, not a map of the file: that would need as much address space as the model is large.
-fn ours(plan: &Plan, path: &Path) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
-    let mut bytes = vec![0; plan.layout.header.len()];
-    file.read_exact(&mut bytes).map_err(|e| e.to_string())?;
-    let file_len = file.seek(std::io::SeekFrom::End(0)).map_err(|e| e.to_string())?;
-    if bytes != plan.layout.header || file_len != plan.layout.file_bytes {
-        return Err(format!("{file_len} bytes instead of {}, or another header", plan.layout.file_bytes));
+fn ours(plan: &Plan, file: usize, path: &Path) -> Result<(), String> {
+    let layout = &plan.files[file].layout;
+    let mut read = File::open(path).map_err(|e| e.to_string())?;
+    let mut bytes = vec![0; layout.header.len()];
+    read.read_exact(&mut bytes).map_err(|e| e.to_string())?;
+    let file_len = read.seek(std::io::SeekFrom::End(0)).map_err(|e| e.to_string())?;
+    if bytes != layout.header || file_len != layout.file_bytes {
+        return Err(format!("{file_len} bytes instead of {}, or another header", layout.file_bytes));
     }
     let header = Header::parse(&bytes, file_len).map_err(|e| e.to_string())?;
-    let same = header.metadata().eq(plan.metadata.iter().map(|(key, value)| (key.as_str(), value)));
-    if !same || header.tensors() != plan.layout.tensors || header.data_offset != plan.layout.data_offset {
+    let same = header.metadata().eq(plan.keys_of(file));
+    if !same || header.tensors() != layout.tensors || header.data_offset != layout.data_offset {
         return Err("keys or tensor table differ".to_owned());
     }
     Ok(())
 }
 
-fn theirs(plan: &Plan, path: &Path) -> Result<(), String> {
-    let mut file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
+fn theirs(plan: &Plan, file: usize, path: &Path) -> Result<(), String> {
+    let layout = &plan.files[file].layout;
+    let mut read = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut magic = [0; 4];
-    file.read_exact(&mut magic).map_err(|e| e.to_string())?;
-    let mut container = GGUFContainer::new(ByteOrder::LE, Box::new(file), KEPT);
+    read.read_exact(&mut magic).map_err(|e| e.to_string())?;
+    let mut container = GGUFContainer::new(ByteOrder::LE, Box::new(read), KEPT);
     let model = container.decode().map_err(|e| format!("gguf-rs: {e}"))?;
-    if &magic != b"GGUF" || model.data_offset() != plan.layout.data_offset {
+    if &magic != b"GGUF" || model.data_offset() != layout.data_offset {
         return Err("gguf-rs finds the data elsewhere".to_owned());
     }
-    if model.num_kv() != plan.metadata.len() as u64 || model.tensors().len() != plan.layout.tensors.len() {
+    if model.num_kv() != plan.keys_of(file).count() as u64 || model.tensors().len() != layout.tensors.len() {
         return Err("gguf-rs counts otherwise".to_owned());
     }
-    if let Some((key, _)) = plan.metadata.iter().find(|(key, _)| !model.metadata().contains_key(key)) {
+    if let Some((key, _)) = plan.keys_of(file).find(|(key, _)| !model.metadata().contains_key(*key)) {
         return Err(format!("gguf-rs lacks the key {key}"));
     }
-    for (read, planned) in model.tensors().iter().zip(&plan.layout.tensors) {
+    for (read, planned) in model.tensors().iter().zip(&layout.tensors) {
         let same = read.name == planned.name
             && read.shape == planned.shape
             && read.kind == planned.dtype.ggml_id()

@@ -357,7 +357,7 @@ fn a_header_with_more_tensors_than_any_model_is_read_in_time() {
 /// Every file that is read, with single bytes changed and cut short: an error or a plan, never a panic.
 #[test]
 fn damaged_files_are_errors_and_nothing_else() {
-    let options = Options { file_type: FileType::Q4_K_M, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
+    let options = Options::new(FileType::Q4_K_M);
     let sample = Sample::sharded();
     for (name, reach) in [
         ("config.json", usize::MAX),

@@ -48,7 +48,7 @@ fn compare(name: &str, file_type: FileType) {
     let dump = Dump::read(&data("gguf-dumps").join(format!("{name}.txt")));
     let root = tempfile::tempdir().expect("a temporary folder");
     let dir = checkpoint(root.path(), name.contains("moe"));
-    let options = Options { file_type, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
+    let options = Options::new(file_type);
     let plan = Plan::new(&dir, &options).expect("a sound checkpoint");
 
     let ours: BTreeMap<String, String> = plan.metadata.iter().map(|(k, v)| (k.clone(), shown(v))).collect();
@@ -59,8 +59,7 @@ fn compare(name: &str, file_type: FileType) {
     }
 
     let line = |name: &str, dtype: &str, shape: &[u64]| format!("{name} {dtype} {shape:?}");
-    let ours =
-        plan.layout.tensors.iter().map(|t| (t.name.clone(), (line(&t.name, t.dtype.name(), &t.shape), t.offset)));
+    let ours = plan.infos().map(|t| (t.name.clone(), (line(&t.name, t.dtype.name(), &t.shape), t.offset)));
     let ours: BTreeMap<String, (String, u64)> = ours.collect();
     for (name, (described, offset)) in &dump.tensors {
         assert_eq!(&ours[name].0, described);
@@ -70,7 +69,7 @@ fn compare(name: &str, file_type: FileType) {
         }
     }
     assert_eq!(ours.len(), dump.tensors.len());
-    assert_eq!((plan.layout.data_offset, plan.layout.file_bytes), (dump.data_offset, dump.file_bytes));
+    assert_eq!((plan.files[0].layout.data_offset, plan.total_bytes()), (dump.data_offset, dump.file_bytes));
 }
 
 /// The checkpoint that the dumped files were made of, without its weights.

@@ -110,7 +110,7 @@ impl Shape {
 }
 
 fn plan(dir: &Path, file_type: FileType) -> Plan {
-    let options = Options { file_type, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
+    let options = Options::new(file_type);
     Plan::new(dir, &options).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -137,7 +137,7 @@ fn every_published_shape_is_planned_at_its_size() {
         let plan = plan(&dir, FileType::Q4_K_M);
         let label = shape.name;
         assert_eq!((plan.parameters(), plan.tensors.len()), (shape.parameters, shape.tensors), "{label}");
-        let bytes: u64 = plan.layout.tensors.iter().map(|t| t.bytes).sum();
+        let bytes: u64 = plan.infos().map(|t| t.bytes).sum();
         assert_eq!(bytes, shape.q4_k_m_bytes(), "{label}");
 
         let arch = if shape.experts.is_some() { "qwen3moe" } else { "qwen3" };
@@ -156,7 +156,7 @@ fn every_published_shape_is_planned_at_its_size() {
         assert_eq!(key(&plan, "general.size_label"), Some(&Value::String(size)), "{label}");
 
         let last = format!("blk.{}.", shape.layers - 1);
-        let shape_of = |name: &str| plan.layout.tensors.iter().find(|t| t.name == name).map(|t| t.shape.clone());
+        let shape_of = |name: &str| plan.infos().find(|t| t.name == name).map(|t| t.shape.clone());
         let q = shape_of(&format!("{last}attn_q.weight"));
         assert_eq!(q, Some(vec![shape.hidden, shape.heads[0] * 128]), "{label}");
         match shape.experts {

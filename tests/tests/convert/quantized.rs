@@ -152,7 +152,7 @@ fn every_tensor_of_a_form_is_needed_and_of_one_shape() {
 
 /// The exit code and the text of a failed plan.
 fn plan(sample: &Sample) -> Result<Plan, (u8, String)> {
-    let options = Options { file_type: FileType::F32, overrides: Vec::new(), imatrix: None, tie_embeddings: false };
+    let options = Options::new(FileType::F32);
     Plan::new(&sample.dir(), &options).map_err(|e| (e.exit_code(), e.to_string()))
 }
 

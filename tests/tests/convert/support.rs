@@ -129,7 +129,7 @@ impl Sample {
     pub fn converts(&self, args: &[&str]) -> Output {
         let output = self.run(args);
         assert!(output.status.success(), "{}", text(&output.stderr));
-        assert_eq!(self.left(), ["x.gguf", "x.gguf.sha256"]);
+        assert_eq!(self.left(), ["x.gguf", "x.gguf.json", "x.gguf.sha256"]);
         output
     }
 
