@@ -52,7 +52,7 @@ pub enum Problem {
     NotAFile,
     /// Not an importance matrix, or a damaged one, or one of another shape.
     #[error(transparent)]
-    Imatrix(ImatrixError),
+    Imatrix(Box<ImatrixError>),
     /// An importance matrix of another model.
     #[error("has an entry for {0}, which this model lacks: it was made from another model")]
     ImatrixAlien(Quoted),

@@ -44,7 +44,7 @@ impl Importances {
     /// # Errors
     /// It is no importance matrix, damaged, or of another model.
     pub fn open(path: &Path, tensors: &[(Target, Choice)], notes: &mut Vec<String>) -> Result<Importances, Error> {
-        let wrong = |e: ImatrixError| Problem::Imatrix(e.into_cause()).of(path);
+        let wrong = |e: ImatrixError| Problem::Imatrix(e.into_cause().into()).of(path);
         let matrix = Imatrix::read(path).map_err(wrong)?;
         let known = |name: &str| tensors.iter().any(|(t, _)| t.name == name);
         let strange = |name: &&str| !known(name) && (name.starts_with("blk.") || !matrix.names().any(known));
@@ -116,7 +116,7 @@ impl Importances {
     fn find(&self, target: &Target) -> Result<Option<qwren_quant::imatrix::Importance>, Error> {
         let experts = target.shape.get(2).copied().unwrap_or(1);
         let found = self.matrix.importance(&target.name, target.cols() as usize, experts as usize);
-        found.map_err(|e| Problem::Imatrix(e).of(&self.path))
+        found.map_err(|e| Problem::Imatrix(e.into()).of(&self.path))
     }
 }
 
