@@ -101,7 +101,9 @@ impl Plan {
         let targets = mapped.targets;
         check_overrides(&targets, &options.overrides, dir)?;
         let experts = config.moe.map_or(0, |m| m.experts);
-        let choices = recipe::choose(&targets, options.file_type, config.layers, experts, &options.overrides);
+        let group = config.heads / config.kv_heads;
+        let shape = recipe::Shape { layers: config.layers, experts, group, imatrix: false };
+        let choices = recipe::choose(&targets, options.file_type, shape, &options.overrides);
 
         let mut metadata = vec![
             ("general.architecture".to_owned(), Value::String(config.arch.name().into())),

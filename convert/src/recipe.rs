@@ -22,6 +22,24 @@ pub enum FileType {
     /// 6.6 bits a weight
     #[value(name = "q6_k")]
     Q6_K,
+    /// 4.4 bits a weight: between q3_k_m and q4_k_s
+    #[value(name = "iq4_xs")]
+    IQ4_XS,
+    /// 4.6 bits a weight: as iq4_xs in blocks of 32
+    #[value(name = "iq4_nl")]
+    IQ4_NL,
+    /// 3.9 bits a weight: answers begin to suffer
+    #[value(name = "q3_k_m")]
+    Q3_K_M,
+    /// 3.2 bits a weight: for models too large otherwise
+    #[value(name = "q2_k")]
+    Q2_K,
+    /// 5.0 bits a weight: an older type; q4_k_m is better
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 4.5 bits a weight: an older type; q4_k_s is better
+    #[value(name = "q4_0")]
+    Q4_0,
     /// 8.5 bits a weight: as good as the original
     #[value(name = "q8_0")]
     Q8_0,
@@ -44,6 +62,12 @@ impl FileType {
             FileType::Q4_K_S => "q4_k_s",
             FileType::Q5_K_M => "q5_k_m",
             FileType::Q6_K => "q6_k",
+            FileType::IQ4_XS => "iq4_xs",
+            FileType::IQ4_NL => "iq4_nl",
+            FileType::Q3_K_M => "q3_k_m",
+            FileType::Q2_K => "q2_k",
+            FileType::Q4_1 => "q4_1",
+            FileType::Q4_0 => "q4_0",
             FileType::Q8_0 => "q8_0",
             FileType::BF16 => "bf16",
             FileType::F16 => "f16",
@@ -56,11 +80,17 @@ impl FileType {
         match self {
             FileType::F32 => 0,
             FileType::F16 => 1,
+            FileType::Q4_0 => 2,
+            FileType::Q4_1 => 3,
             FileType::Q8_0 => 7,
+            FileType::Q2_K => 10,
+            FileType::Q3_K_M => 12,
             FileType::Q4_K_S => 14,
             FileType::Q4_K_M => 15,
             FileType::Q5_K_M => 17,
             FileType::Q6_K => 18,
+            FileType::IQ4_NL => 25,
+            FileType::IQ4_XS => 30,
             FileType::BF16 => 32,
         }
     }
@@ -71,6 +101,12 @@ impl FileType {
             FileType::Q4_K_M | FileType::Q4_K_S => DType::Q4K,
             FileType::Q5_K_M => DType::Q5K,
             FileType::Q6_K => DType::Q6K,
+            FileType::IQ4_XS => DType::IQ4XS,
+            FileType::IQ4_NL => DType::IQ4NL,
+            FileType::Q3_K_M => DType::Q3K,
+            FileType::Q2_K => DType::Q2K,
+            FileType::Q4_1 => DType::Q4_1,
+            FileType::Q4_0 => DType::Q4_0,
             FileType::Q8_0 => DType::Q8_0,
             FileType::BF16 => DType::BF16,
             FileType::F16 => DType::F16,
@@ -101,18 +137,25 @@ pub struct Choice {
     pub wanted: DType,
 }
 
+/// What the choice depends on beside the file type.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Layers.
+    pub layers: u32,
+    /// Experts of a layer; 0 in dense models.
+    pub experts: u32,
+    /// Query heads that share a key and value head.
+    pub group: u32,
+    /// Whether an importance matrix guides the quantization.
+    pub imatrix: bool,
+}
+
 /// Chooses a type for each of `targets`, which must be in file order (layers ascending): some rules count.
 ///
-/// The first fitting override wins. `experts` is 0 for dense models.
-pub fn choose(
-    targets: &[Target],
-    file_type: FileType,
-    layers: u32,
-    experts: u32,
-    overrides: &[Override],
-) -> Vec<Choice> {
+/// The first fitting override wins.
+pub fn choose(targets: &[Target], file_type: FileType, shape: Shape, overrides: &[Override]) -> Vec<Choice> {
     let has_output = targets.iter().any(|t| t.name == "output.weight");
-    let mut rules = Rules { file_type, layers, experts, has_output, attn_v: 0, ffn_down: 0 };
+    let mut rules = Rules { file_type, shape, has_output, attn_v: 0, ffn_down: 0 };
     let choice = |target: &Target| {
         let wanted = if !quantizable(target) {
             DType::F32
@@ -136,9 +179,7 @@ pub fn quantizable(target: &Target) -> bool {
 /// The rules of llama-quantize, with its running counts.
 struct Rules {
     file_type: FileType,
-    layers: u32,
-    /// 0 in dense models.
-    experts: u32,
+    shape: Shape,
     has_output: bool,
     /// attn_v and ffn_down tensors that went through the rules so far.
     attn_v: u32,
@@ -147,10 +188,8 @@ struct Rules {
 
 impl Rules {
     fn choose(&mut self, target: &Target) -> DType {
-        let base = self.file_type.base();
-        let mixed = matches!(self.file_type, FileType::Q4_K_M | FileType::Q5_K_M);
         // What a model with just 8 experts shares among them is small: llama-quantize spends more bits on it.
-        let eight = self.experts == 8;
+        let eight = self.shape.experts == 8;
         let kind = target.name.strip_suffix(".weight").unwrap_or(&target.name);
         match kind.rsplit('.').next().unwrap_or(kind) {
             // Q6_K keeps the logits sharp. A tied embedding is the output matrix too.
@@ -159,31 +198,57 @@ impl Rules {
             "attn_v" => {
                 let i = self.attn_v;
                 self.attn_v += 1;
-                if eight {
-                    DType::Q8_0
-                } else if mixed && use_more_bits(i, self.layers) {
-                    DType::Q6K
-                } else if self.file_type == FileType::Q4_K_S && i < 4 {
-                    DType::Q5K
-                } else {
-                    base
-                }
+                if eight { DType::Q8_0 } else { self.value(i) }
             }
             "attn_k" if eight => DType::Q8_0,
-            "attn_output" if eight && base == DType::Q4K => DType::Q5K,
+            "attn_output" => self.attention_output(),
             "ffn_down" | "ffn_down_exps" => {
                 let counted = self.ffn_down;
                 self.ffn_down += 1;
-                let layer = if self.experts > 1 { target.layer.unwrap_or(counted) } else { counted };
-                if mixed && use_more_bits(layer, self.layers) {
-                    DType::Q6K
-                } else if self.file_type == FileType::Q4_K_S && layer < self.layers / 8 {
-                    DType::Q5K
-                } else {
-                    base
-                }
+                self.down(if self.shape.experts > 1 { target.layer.unwrap_or(counted) } else { counted })
             }
-            _ => base,
+            _ => self.file_type.base(),
+        }
+    }
+
+    /// attn_v number `i`.
+    fn value(&self, i: u32) -> DType {
+        let shared = self.shape.group >= 4;
+        match self.file_type {
+            FileType::Q4_K_M | FileType::Q5_K_M if use_more_bits(i, self.shape.layers) => DType::Q6K,
+            FileType::Q4_K_S if i < 4 => DType::Q5K,
+            FileType::Q3_K_M if i < 2 => DType::Q5K,
+            FileType::Q3_K_M => DType::Q4K,
+            FileType::Q2_K if shared => DType::Q4K,
+            FileType::Q2_K => DType::Q3K,
+            FileType::IQ4_NL | FileType::IQ4_XS if shared => DType::Q5K,
+            other => other.base(),
+        }
+    }
+
+    fn attention_output(&self) -> DType {
+        use FileType::{IQ4_NL, IQ4_XS, Q2_K, Q3_K_M, Q4_K_M, Q4_K_S};
+        match self.file_type {
+            Q2_K | Q3_K_M | Q4_K_S | Q4_K_M | IQ4_NL | IQ4_XS if self.shape.experts == 8 => DType::Q5K,
+            Q2_K => DType::Q3K,
+            Q3_K_M => DType::Q4K,
+            other => other.base(),
+        }
+    }
+
+    /// ffn_down of a layer.
+    fn down(&self, layer: u32) -> DType {
+        let layers = self.shape.layers;
+        let first_eighth = layer < layers / 8;
+        match self.file_type {
+            FileType::Q4_K_M | FileType::Q5_K_M if use_more_bits(layer, layers) => DType::Q6K,
+            FileType::Q4_K_S if first_eighth => DType::Q5K,
+            FileType::Q3_K_M if layer < layers / 16 => DType::Q5K,
+            FileType::Q3_K_M => DType::Q4K,
+            FileType::Q2_K => DType::Q3K,
+            FileType::IQ4_NL | FileType::IQ4_XS if first_eighth && !self.shape.imatrix => DType::Q5K,
+            FileType::Q4_0 if first_eighth && self.shape.imatrix => DType::Q4_1,
+            other => other.base(),
         }
     }
 
@@ -203,6 +268,8 @@ fn use_more_bits(layer: u32, layers: u32) -> bool {
 fn fallback(wanted: DType, cols: u64) -> DType {
     let fits = |dtype: DType| cols.is_multiple_of(dtype.block_len() as u64);
     let smaller = match wanted {
+        DType::Q2K | DType::Q3K => DType::Q4_0,
+        DType::IQ4XS => DType::IQ4NL,
         DType::Q4K => DType::Q5_0,
         DType::Q5K => DType::Q5_1,
         DType::Q6K => DType::Q8_0,
@@ -226,10 +293,18 @@ mod tests {
         Target { name: format!("{name}.weight"), layer, shape: shape.to_vec(), parts: Vec::new() }
     }
 
+    fn shape(layers: u32, experts: u32) -> Shape {
+        Shape { layers, experts, group: 2, imatrix: false }
+    }
+
     /// Types of one kind of tensor, by layer.
     fn by_layer(kind: &str, file_type: FileType, layers: u32, experts: u32) -> Vec<DType> {
-        let all: Vec<Target> = (0..layers).map(|l| target(kind, Some(l), &[256, 256])).collect();
-        choose(&all, file_type, layers, experts, &[]).iter().map(|c| c.dtype).collect()
+        in_shape(kind, file_type, shape(layers, experts))
+    }
+
+    fn in_shape(kind: &str, file_type: FileType, shape: Shape) -> Vec<DType> {
+        let all: Vec<Target> = (0..shape.layers).map(|l| target(kind, Some(l), &[256, 256])).collect();
+        choose(&all, file_type, shape, &[]).iter().map(|c| c.dtype).collect()
     }
 
     #[test]
@@ -254,12 +329,43 @@ mod tests {
     }
 
     #[test]
+    fn rules_of_the_low_types() {
+        use DType::*;
+        let ends = |types: Vec<DType>| (types[0], types[1], types[2], types[31]);
+        for (kind, file_type, expected) in [
+            ("attn_v", FileType::Q3_K_M, (Q5K, Q5K, Q4K, Q4K)),
+            ("ffn_down", FileType::Q3_K_M, (Q5K, Q5K, Q4K, Q4K)),
+            ("attn_output", FileType::Q3_K_M, (Q4K, Q4K, Q4K, Q4K)),
+            ("attn_q", FileType::Q3_K_M, (Q3K, Q3K, Q3K, Q3K)),
+            ("attn_v", FileType::Q2_K, (Q3K, Q3K, Q3K, Q3K)),
+            ("ffn_down", FileType::Q2_K, (Q3K, Q3K, Q3K, Q3K)),
+            ("attn_output", FileType::Q2_K, (Q3K, Q3K, Q3K, Q3K)),
+            ("ffn_up", FileType::Q2_K, (Q2K, Q2K, Q2K, Q2K)),
+            ("attn_v", FileType::IQ4_XS, (IQ4XS, IQ4XS, IQ4XS, IQ4XS)),
+            ("ffn_down", FileType::IQ4_XS, (Q5K, Q5K, Q5K, IQ4XS)),
+            ("ffn_down", FileType::IQ4_NL, (Q5K, Q5K, Q5K, IQ4NL)),
+            ("ffn_down", FileType::Q4_0, (Q4_0, Q4_0, Q4_0, Q4_0)),
+        ] {
+            assert_eq!(ends(by_layer(kind, file_type, 32, 0)), expected, "{kind} {file_type:?}");
+        }
+        let shared = Shape { group: 4, ..shape(1, 0) };
+        for (file_type, expected) in [(FileType::Q2_K, Q4K), (FileType::IQ4_NL, Q5K), (FileType::IQ4_XS, Q5K)] {
+            assert_eq!(in_shape("attn_v", file_type, shared), [expected], "{file_type:?}");
+        }
+        let guided = Shape { imatrix: true, ..shape(8, 0) };
+        assert_eq!(in_shape("ffn_down", FileType::IQ4_XS, guided), [IQ4XS; 8]);
+        assert_eq!(in_shape("ffn_down", FileType::Q4_0, guided)[..2], [Q4_1, Q4_0]);
+    }
+
+    #[test]
     fn eight_experts_get_more() {
         use DType::*;
         for (kind, file_type, expected) in [
             ("attn_v", FileType::Q4_K_M, Q8_0),
             ("attn_k", FileType::Q6_K, Q8_0),
             ("attn_output", FileType::Q4_K_S, Q5K),
+            ("attn_output", FileType::Q2_K, Q5K),
+            ("attn_output", FileType::IQ4_XS, Q5K),
             ("attn_output", FileType::Q5_K_M, Q5K),
             ("attn_output", FileType::Q6_K, Q6K),
             ("attn_q", FileType::Q4_K_M, Q4K),
@@ -271,7 +377,7 @@ mod tests {
 
     #[test]
     fn the_output_matrix_is_the_embedding_when_tied() {
-        let one = |targets: &[Target], file_type| choose(targets, file_type, 1, 0, &[])[0].dtype;
+        let one = |targets: &[Target], file_type| choose(targets, file_type, shape(1, 0), &[])[0].dtype;
         let embedding = target("token_embd", None, &[1024, 500]);
         assert_eq!(one(std::slice::from_ref(&embedding), FileType::Q4_K_M), DType::Q6K);
         assert_eq!(one(std::slice::from_ref(&embedding), FileType::Q8_0), DType::Q8_0);
@@ -283,6 +389,9 @@ mod tests {
     fn rows_that_are_no_whole_blocks_fall_back() {
         use DType::*;
         for (wanted, cols, expected) in [
+            (Q2K, 192, Q4_0),
+            (Q3K, 192, Q4_0),
+            (IQ4XS, 192, IQ4NL),
             (Q4K, 192, Q5_0),
             (Q5K, 320, Q5_1),
             (Q6K, 96, Q8_0),
@@ -307,7 +416,7 @@ mod tests {
             target("attn_v", Some(1), &[256, 256]),
         ];
         let overrides = [Override { glob: "blk.0.*".into(), dtype: Q8_0 }, Override { glob: "*".into(), dtype: F16 }];
-        let types = |o: &[Override], t| choose(&all, t, 2, 16, o).iter().map(|c| c.dtype).collect::<Vec<_>>();
+        let types = |o: &[Override], t| choose(&all, t, shape(2, 16), o).iter().map(|c| c.dtype).collect::<Vec<_>>();
         assert_eq!(types(&overrides, FileType::Q4_K_M), [F32, Q8_0, F32, F16]);
         // An overridden attn_v is not counted: the next one is "the first".
         assert_eq!(types(&overrides[..1], FileType::Q4_K_S), [F32, Q8_0, F32, Q5K]);

@@ -62,7 +62,7 @@ fn odd_shapes_agree_with_stock_operations_and_with_themselves() {
 #[test]
 fn every_type_gives_the_same_bits_in_any_split() {
     use DType::*;
-    for dtype in [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4K, Q5K, Q6K] {
+    for dtype in [F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, IQ4NL, Q2K, Q3K, IQ4XS, Q4K, Q5K, Q6K] {
         for experts in [None, Some((6, 2))] {
             let sizes = Sizes { hidden: 256, ff: 256, heads: 4, head_dim: 64, experts, ..PLAIN };
             with_model(

@@ -250,25 +250,45 @@ fn check(dtype: DType, ratios: &[(&str, f64)], worst: f64, mean: f64) {
 
 #[test]
 fn k_quants_lose_no_more_than_ggml_on_any_row() {
-    for (dtype, mean) in [(DType::Q4K, 0.9), (DType::Q5K, 0.86), (DType::Q6K, 0.95)] {
+    for (dtype, mean) in [(DType::Q2K, 0.78), (DType::Q4K, 0.9), (DType::Q5K, 0.86), (DType::Q6K, 0.95)] {
         check(dtype, &ratios(dtype, None), 1.0 + 1e-6, mean);
     }
 }
 
+/// Where values lie on a grid, either program may hit it by luck.
+fn by_luck(name: &str) -> bool {
+    ["smollm2 Q4_1", "constant", "ramp"].iter().any(|grid| name.starts_with(grid))
+}
+
 #[test]
 fn with_importance_no_more_is_lost_than_by_ggml() {
-    // Where values lie on a grid, either program may hit it by luck.
-    let by_luck = |name: &str| ["smollm2 Q4_1", "constant", "ramp"].iter().any(|grid| name.starts_with(grid));
     let [mild, wild] = importances();
     // Where a few columns count nearly alone, one lucky value in them outdoes a search.
     for (importance, worst) in [(mild, 1.02), (wild, 1.15)] {
-        for (dtype, mean) in [(DType::Q4K, 0.94), (DType::Q5K, 0.94), (DType::Q6K, 0.99)] {
+        for (dtype, mean) in [(DType::Q4K, 0.93), (DType::Q5K, 0.87), (DType::Q6K, 0.94)] {
             let mut ratios = ratios(dtype, Some(&importance));
             ratios.retain(|(name, _)| !by_luck(name));
             check(dtype, &ratios, worst, mean);
         }
         for dtype in [DType::Q4_0, DType::Q4_1, DType::Q5_0, DType::Q5_1] {
             check(dtype, &ratios(dtype, Some(&importance)), worst, 1.0);
+        }
+    }
+}
+
+/// With few levels a row is a few lucky hits, and one in thirty is better served by ggml's.
+#[test]
+fn the_low_types_lose_less_than_ggml_in_the_mean() {
+    for (dtype, worst, mean) in [(DType::Q3K, 1.12, 0.96), (DType::IQ4NL, 1.04, 0.96), (DType::IQ4XS, 1.02, 0.94)] {
+        check(dtype, &ratios(dtype, None), worst, mean);
+    }
+    for importance in importances() {
+        for (dtype, worst, mean) in
+            [(DType::Q2K, 1.25, 0.88), (DType::Q3K, 1.55, 0.97), (DType::IQ4NL, 1.25, 0.97), (DType::IQ4XS, 1.05, 0.93)]
+        {
+            let mut ratios = ratios(dtype, Some(&importance));
+            ratios.retain(|(name, _)| !by_luck(name));
+            check(dtype, &ratios, worst, mean);
         }
     }
 }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 const COLS: u64 = 256;
 /// More than one piece of work, so that threads share it.
 const ROWS: u64 = 1500;
-const TYPES: [DType; 11] = [
+const TYPES: [DType; 15] = [
     DType::F32,
     DType::F16,
     DType::BF16,
@@ -23,6 +23,10 @@ const TYPES: [DType; 11] = [
     DType::Q4_1,
     DType::Q5_0,
     DType::Q5_1,
+    DType::IQ4NL,
+    DType::Q2K,
+    DType::Q3K,
+    DType::IQ4XS,
     DType::Q4K,
     DType::Q5K,
     DType::Q6K,

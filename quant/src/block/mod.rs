@@ -4,7 +4,12 @@
 //! viewed where it lies, at any alignment.
 mod affine;
 mod float;
+mod iq4_nl;
+mod iq4_xs;
 mod lanes;
+mod levels;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
 mod q4_k;
@@ -20,6 +25,12 @@ mod symmetric;
 #[cfg(test)]
 mod tests;
 
+pub use iq4_nl::BlockIq4Nl;
+pub use iq4_xs::BlockIq4Xs;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use levels::NON_LINEAR;
+pub use q2_k::BlockQ2K;
+pub use q3_k::BlockQ3K;
 pub use q4_0::BlockQ4_0;
 pub use q4_1::BlockQ4_1;
 pub use q4_k::BlockQ4K;
@@ -61,7 +72,7 @@ pub fn codecs() -> &'static [Codec] {
     &CODECS
 }
 
-static CODECS: [Codec; 11] = [
+static CODECS: [Codec; 15] = [
     Codec { dtype: DType::F32, quantize: float::quantize_f32, dequantize: float::dequantize_f32 },
     Codec { dtype: DType::F16, quantize: float::quantize_f16, dequantize: float::dequantize_f16 },
     Codec { dtype: DType::BF16, quantize: float::quantize_bf16, dequantize: float::dequantize_bf16 },
@@ -70,6 +81,10 @@ static CODECS: [Codec; 11] = [
     Codec::of::<BlockQ4_1>(DType::Q4_1),
     Codec::of::<BlockQ5_0>(DType::Q5_0),
     Codec::of::<BlockQ5_1>(DType::Q5_1),
+    Codec::of::<BlockIq4Nl>(DType::IQ4NL),
+    Codec::of::<BlockQ2K>(DType::Q2K),
+    Codec::of::<BlockQ3K>(DType::Q3K),
+    Codec::of::<BlockIq4Xs>(DType::IQ4XS),
     Codec::of::<BlockQ4K>(DType::Q4K),
     Codec::of::<BlockQ5K>(DType::Q5K),
     Codec::of::<BlockQ6K>(DType::Q6K),

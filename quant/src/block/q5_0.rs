@@ -1,6 +1,7 @@
 //! Q5_0: 32 values of 5 bits with one scale, `x = d·(q − 16)`.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::levels::Uniform;
 use super::small::important_scales;
 use super::{Block, Half, clamp_to_half, inverse, signed_max};
 use crate::kernel::Floats;
@@ -23,7 +24,7 @@ impl Block for BlockQ5_0 {
     #[inline(always)]
     fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
         let x = x.as_chunks::<32>().0;
-        let scales = importance.map(|importance| important_scales::<F>(token, x, importance, 16.0));
+        let scales = importance.map(|importance| important_scales::<F, Uniform<16>>(token, x, importance));
         for (i, (x, block)) in x.iter().zip(row).enumerate() {
             let d = match &scales {
                 // The value of largest magnitude becomes -16, the end of the range that reaches further.

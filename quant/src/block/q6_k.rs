@@ -1,7 +1,8 @@
 //! Q6_K: 256 values of 6 bits in sixteen sub-blocks, `x = d·scale·(q − 32)`.
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::symmetric::{Grid, quantize_super};
+use super::levels::Uniform;
+use super::symmetric::quantize_super;
 use super::{Block, Half, SUPER, super_importance};
 use crate::kernel::Floats;
 
@@ -26,11 +27,10 @@ impl Block for BlockQ6K {
 
     #[inline(always)]
     fn quantize_row<F: Floats>(token: F::Token, x: &[f32], importance: Option<&[f32]>, row: &mut [Self]) {
-        let grid = Grid { levels: 32.0, scales: 128.0 };
         for (i, (x, block)) in x.as_chunks().0.iter().zip(row).enumerate() {
-            let fit = quantize_super::<F>(token, x, super_importance(importance, i), grid);
+            let fit = quantize_super::<F, Uniform<32>, 2, 16>(token, x, super_importance(importance, i), 128.0);
             block.d = fit.d;
-            block.scales = fit.scales;
+            block.scales.as_chunks_mut().0.copy_from_slice(&fit.scales);
             block.pack(&fit.q);
         }
     }

@@ -1,6 +1,7 @@
 //! The searches for the scales of eight sub-blocks at once: candidates around the obvious scale, each refitted by least
 //! squares.
 use super::lanes::{Tile, add, inverse, magnitude, nearest_within};
+use super::levels::Levels;
 use crate::kernel::Floats;
 
 /// The search weights under an importance matrix: `importance · √(sigma2 + x²)`, where sigma2 is the mean square of
@@ -28,7 +29,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// 4 bits, no importance: the range shrinks or grows by up to a level.
+    /// 2 and 4 bits, no importance: the range shrinks or grows by up to a level.
     pub(super) const Q4_K: Steps = Steps { first: -1.0, step: 0.1, count: 21 };
     /// 5 bits, no importance.
     pub(super) const Q5_K: Steps = Steps { first: -0.5, step: 0.1, count: 16 };
@@ -107,14 +108,13 @@ pub(super) fn fit_affine<F: Floats, const N: usize>(
     Affine { scale: F::select(valid, scale, zero), min: F::select(magnitude(token, low).less(infinity), min, zero) }
 }
 
-/// The scale of least error for `x ≈ scale·q`, q in −levels … levels − 1, among the candidates.
+/// The scale of least error for `x ≈ scale·q`, q among the levels, of the candidates.
 #[inline(always)]
-pub(super) fn fit_symmetric<F: Floats, const N: usize>(
+pub(super) fn fit_symmetric<F: Floats, L: Levels, const N: usize>(
     token: F::Token,
     x: &Tile<F, N>,
     plain: &Tile<F, N>,
     w: &Tile<F, N>,
-    levels: f32,
 ) -> F {
     let zero = F::all(token, 0.0);
     // The value of largest magnitude, the first of equals.
@@ -122,19 +122,20 @@ pub(super) fn fit_symmetric<F: Floats, const N: usize>(
     for &x in x {
         max = F::select(magnitude(token, max).less(magnitude(token, x)), x, max);
     }
-    let mut best = max / F::all(token, -levels);
-    let mut least = Errors::of_symmetric(token, x, plain, w, best, levels);
-    for step in -9..=9 {
-        let per_unit = F::all(token, -(levels + 0.1 * step as f32)) / max;
+    let mut best = max / F::all(token, L::LOWEST);
+    let mut least = Errors::of_symmetric::<L, N>(token, x, plain, w, best);
+    for candidate in 0..19 * L::ENDS.len() {
+        let (end, step) = (L::ENDS[candidate / 19], (candidate % 19) as f32 - 9.0);
+        let per_unit = F::all(token, end + L::STEP * step) / max;
         let mut sums = [zero; 2];
         for i in 0..N {
-            let q = nearest_within(token, x[i] * per_unit, -levels, levels - 1.0);
+            let q = L::nearest(token, x[i] * per_unit);
             let wq = w[i] * q;
             add(&mut sums, [wq * x[i], wq * q]);
         }
         let [sum_xq, sum_q2] = sums;
         let scale = sum_xq / sum_q2;
-        let errors = Errors::of_symmetric(token, x, plain, w, scale, levels);
+        let errors = Errors::of_symmetric::<L, N>(token, x, plain, w, scale);
         let better = zero.less(sum_q2) & errors.better_than(&least);
         best = F::select(better, scale, best);
         least = errors.where_or(better, least);
@@ -183,20 +184,19 @@ impl<F: Floats> Errors<F> {
         }
     }
 
-    /// Errors of `x` quantized in steps of `step`.
+    /// Errors of `x` quantized to multiples of `step`.
     #[inline(always)]
-    pub(super) fn of_symmetric<const N: usize>(
+    pub(super) fn of_symmetric<L: Levels, const N: usize>(
         token: F::Token,
         x: &Tile<F, N>,
         plain: &Tile<F, N>,
         weights: &Tile<F, N>,
         step: F,
-        levels: f32,
     ) -> Self {
         let per_unit = inverse(token, step);
         let mut sums = [F::all(token, 0.0); 2];
         for i in 0..N {
-            let diff = step * nearest_within(token, x[i] * per_unit, -levels, levels - 1.0) - x[i];
+            let diff = step * L::nearest(token, x[i] * per_unit) - x[i];
             let square = diff * diff;
             add(&mut sums, [plain[i] * square, weights[i] * square]);
         }

@@ -1,5 +1,6 @@
 //! Scales of the formats in blocks of 32: the whole range, or searched under an importance matrix.
 use super::lanes::tile;
+use super::levels::Levels;
 use super::mean_square;
 use super::search::{Steps, fit_affine, fit_symmetric, importance_weights};
 use crate::kernel::Floats;
@@ -15,20 +16,15 @@ pub(super) fn span(x: &[f32; 32], levels: f32) -> (f32, f32) {
     ((max - min) / levels, min)
 }
 
-/// Of each block of a row the scale of least error for levels −`levels` … `levels` − 1.
+/// Of each block of a row the scale of least error for the levels `L`.
 #[inline(always)]
-pub(super) fn important_scales<F: Floats>(
-    token: F::Token,
-    x: &[[f32; 32]],
-    importance: &[f32],
-    levels: f32,
-) -> Vec<f32> {
+pub(super) fn important_scales<F: Floats, L: Levels>(token: F::Token, x: &[[f32; 32]], importance: &[f32]) -> Vec<f32> {
     let sigma2 = mean_square(x.as_flattened());
     let mut scales = Vec::with_capacity(x.len() + 7);
     for (x, importance) in x.chunks(8).zip(importance.as_chunks::<32>().0.chunks(8)) {
         let (x, plain) = (tile(token, x), tile(token, importance));
         let weights = importance_weights(token, &x, &plain, sigma2);
-        scales.extend(fit_symmetric::<F, 32>(token, &x, &plain, &weights, levels).get());
+        scales.extend(fit_symmetric::<F, L, 32>(token, &x, &plain, &weights).get());
     }
     scales
 }

@@ -1,5 +1,7 @@
-//! The quantization that the K formats without minimums share: a signed scale per 16 values, in a unit common to 256.
-use super::lanes::{Tile, in_units, inverse, nearest_within, tile, total, untile};
+//! The quantization that the K formats without minimums and IQ4_XS share: a signed scale per sub-block, in a unit common to
+//! 256 values.
+use super::lanes::{Tile, in_units, inverse, tile, total, untile};
+use super::levels::Levels;
 use super::search::{Errors, fit_symmetric};
 use super::{Half, SUPER, signed_max};
 use crate::kernel::Floats;
@@ -7,69 +9,87 @@ use crate::kernel::Floats;
 /// Further values for the scale of largest magnitude, beside the lowest one. More would gain little for their time.
 const UNITS: [f32; 2] = [1.0, 3.0];
 
-/// What a format offers: levels −`levels` … `levels` − 1, and scales in the same manner.
-#[derive(Clone, Copy)]
-pub(super) struct Grid {
-    pub(super) levels: f32,
-    pub(super) scales: f32,
-}
-
-/// A super-block before packing.
-pub(super) struct Quantized {
+/// A super-block of `8 * H` sub-blocks before packing.
+pub(super) struct Quantized<const H: usize> {
     pub(super) d: Half,
-    pub(super) scales: [i8; 16],
+    pub(super) scales: [[i8; 8]; H],
     pub(super) q: [i8; SUPER],
 }
 
-/// Quantizes 256 values. Each sub-block is fitted alone; then the unit is set by the scale of largest magnitude, and around
+/// Quantizes 256 values in `8 * H` sub-blocks of `N`, with scales −`scales` … `scales` − 1. Each sub-block is fitted alone; then the unit is set by the scale of largest magnitude, and around
 /// each rounded scale the neighbours are tried with the values requantized.
 #[inline(always)]
-pub(super) fn quantize_super<F: Floats>(
+pub(super) fn quantize_super<F: Floats, L: Levels, const H: usize, const N: usize>(
     token: F::Token,
     x: &[f32; SUPER],
     importance: Option<&[f32; SUPER]>,
-    grid: Grid,
-) -> Quantized {
-    let halves =
-        [SubBlocks::<F>::new(token, x, importance, 0, grid), SubBlocks::<F>::new(token, x, importance, 1, grid)];
-    let block = SuperBlock { fits: [halves[0].fit(), halves[1].fit()], halves };
+    scales: f32,
+) -> Quantized<H> {
+    let block = SuperBlock::<F, H, N>::new::<L>(token, x, importance, scales);
+    let mut fits = [[0.0; 8]; H];
+    for h in 0..H {
+        fits[h] = block.fits[h].get();
+    }
     // The scale of largest magnitude becomes the lowest, the end of the range that reaches further.
-    let max = signed_max([block.fits[0].get(), block.fits[1].get()].as_flattened());
-    let unit = max / -grid.scales;
-    let mut best = block.with_unit(Half::saturating(unit), unit);
+    let max = signed_max(fits.as_flattened());
+    let unit = max / -scales;
+    let mut best = block.with_unit::<L>(Half::saturating(unit), unit);
     let start = best.errors;
     // Nearby units round the other scales in other ways, and reach the lowest where the halves are too coarse to.
     for less in UNITS {
-        let d = Half::saturating(max / (less - grid.scales));
-        let other = block.with_unit(d, d.get());
+        let d = Half::saturating(max / (less - scales));
+        let other = block.with_unit::<L>(d, d.get());
         if other.errors.improves(&best.errors, &start) {
             best = other;
         }
     }
-    block.finish(&best)
+    block.finish::<L>(&best)
 }
 
-struct SuperBlock<F: Floats> {
-    halves: [SubBlocks<F>; 2],
-    fits: [F; 2],
+struct SuperBlock<F: Floats, const H: usize, const N: usize> {
+    halves: [SubBlocks<F, N>; H],
+    fits: [F; H],
 }
 
 /// A unit and scales in it.
-struct Candidate<F> {
+struct Candidate<F, const H: usize> {
     d: Half,
-    scales: [F; 2],
+    scales: [F; H],
     errors: Errors<f32>,
 }
 
-impl<F: Floats> SuperBlock<F> {
+impl<F: Floats, const H: usize, const N: usize> SuperBlock<F, H, N> {
+    #[inline(always)]
+    fn new<L: Levels>(token: F::Token, x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, scales: f32) -> Self {
+        let zero = F::all(token, 0.0);
+        let empty = SubBlocks { token, x: [zero; N], plain: [zero; N], weights: [zero; N], scales };
+        let mut block = SuperBlock { halves: [empty; H], fits: [zero; H] };
+        for h in 0..H {
+            let half = &mut block.halves[h];
+            half.x = tile(token, &x.as_chunks::<N>().0[8 * h..8 * (h + 1)]);
+            if let Some(importance) = importance {
+                half.plain = tile(token, &importance.as_chunks::<N>().0[8 * h..8 * (h + 1)]);
+                half.weights = half.plain;
+            } else {
+                half.plain = [F::all(token, 1.0); N];
+                // Big values count more: their errors hurt a dot product most.
+                for i in 0..N {
+                    half.weights[i] = half.x[i] * half.x[i];
+                }
+            }
+            block.fits[h] = fit_symmetric::<F, L, N>(token, &half.x, &half.plain, &half.weights);
+        }
+        block
+    }
+
     /// The best scales in the unit `d`, which was `unit` before it was rounded.
     #[inline(always)]
-    fn with_unit(&self, d: Half, unit: f32) -> Candidate<F> {
+    fn with_unit<L: Levels>(&self, d: Half, unit: f32) -> Candidate<F, H> {
         let mut scales = self.fits;
         let mut sum = Errors { plain: 0.0, weighted: 0.0 };
-        for h in 0..2 {
+        for h in 0..H {
             let errors;
-            (scales[h], errors) = self.halves[h].best_scales(self.fits[h], d.get(), unit);
+            (scales[h], errors) = self.halves[h].best_scales::<L>(self.fits[h], d.get(), unit);
             sum.plain += total(errors.plain);
             sum.weighted += total(errors.weighted);
         }
@@ -78,64 +98,42 @@ impl<F: Floats> SuperBlock<F> {
 
     /// The candidate with its levels.
     #[inline(always)]
-    fn finish(&self, block: &Candidate<F>) -> Quantized {
-        let mut out = Quantized { d: block.d, scales: [0; 16], q: [0; SUPER] };
-        for h in 0..2 {
-            out.scales.as_chunks_mut().0[h] = block.scales[h].get().map(|x| x as i8);
-            let levels = self.halves[h].levels(block.scales[h], block.d.get());
-            untile(&levels, &mut out.q.as_chunks_mut::<16>().0[8 * h..8 * (h + 1)], |q| q as i8);
+    fn finish<L: Levels>(&self, block: &Candidate<F, H>) -> Quantized<H> {
+        let mut out = Quantized { d: block.d, scales: [[0; 8]; H], q: [0; SUPER] };
+        for h in 0..H {
+            out.scales[h] = block.scales[h].get().map(|x| x as i8);
+            let levels = self.halves[h].levels::<L>(block.scales[h], block.d.get());
+            untile(&levels, &mut out.q.as_chunks_mut::<N>().0[8 * h..8 * (h + 1)], |q| q as i8);
         }
         out
     }
 }
 
 /// Eight sub-blocks.
-struct SubBlocks<F: Floats> {
+#[derive(Clone, Copy)]
+struct SubBlocks<F: Floats, const N: usize> {
     token: F::Token,
-    x: Tile<F, 16>,
+    x: Tile<F, N>,
     /// What an error in each column counts.
-    plain: Tile<F, 16>,
-    weights: Tile<F, 16>,
-    grid: Grid,
+    plain: Tile<F, N>,
+    weights: Tile<F, N>,
+    scales: f32,
 }
 
-impl<F: Floats> SubBlocks<F> {
-    /// The sub-blocks from `8 * h` on of a super-block.
-    #[inline(always)]
-    fn new(token: F::Token, x: &[f32; SUPER], importance: Option<&[f32; SUPER]>, h: usize, grid: Grid) -> Self {
-        let x: Tile<F, 16> = eight(token, x, h);
-        let mut plain = [F::all(token, 1.0); 16];
-        let mut weights = x;
-        if let Some(importance) = importance {
-            plain = eight(token, importance, h);
-            weights = plain;
-        } else {
-            // Big values count more: their errors hurt a dot product most.
-            for w in &mut weights {
-                *w = *w * *w;
-            }
-        }
-        SubBlocks { token, x, plain, weights, grid }
-    }
-
-    #[inline(always)]
-    fn fit(&self) -> F {
-        fit_symmetric(self.token, &self.x, &self.plain, &self.weights, self.grid.levels)
-    }
-
+impl<F: Floats, const N: usize> SubBlocks<F, N> {
     /// The scales near the fitted ones with the least errors once the values are requantized with them; never worse than
     /// those that the unrounded unit gives.
     #[inline(always)]
-    fn best_scales(&self, fit: F, d: f32, unit: f32) -> (F, Errors<F>) {
-        let (token, low, high) = (self.token, -self.grid.scales, self.grid.scales - 1.0);
+    fn best_scales<L: Levels>(&self, fit: F, d: f32, unit: f32) -> (F, Errors<F>) {
+        let (token, low, high) = (self.token, -self.scales, self.scales - 1.0);
         let mut best = in_units(token, fit, unit, low, high);
-        let start = self.errors(best, d);
+        let start = self.errors::<L>(best, d);
         let mut least = start;
         let centre = in_units(token, fit, d, low, high);
         for step in [0.0, -2.0, -1.0, 1.0, 2.0] {
             // Beyond the range it is a scale that has been or will be tried.
             let scale = (centre + F::all(token, step)).max(F::all(token, low)).min(F::all(token, high));
-            let errors = self.errors(scale, d);
+            let errors = self.errors::<L>(scale, d);
             let better = errors.improves(&least, &start);
             best = F::select(better, scale, best);
             least = errors.where_or(better, least);
@@ -144,26 +142,19 @@ impl<F: Floats> SubBlocks<F> {
     }
 
     #[inline(always)]
-    fn errors(&self, scale: F, d: f32) -> Errors<F> {
+    fn errors<L: Levels>(&self, scale: F, d: f32) -> Errors<F> {
         let step = F::all(self.token, d) * scale;
-        Errors::of_symmetric(self.token, &self.x, &self.plain, &self.weights, step, self.grid.levels)
+        Errors::of_symmetric::<L, N>(self.token, &self.x, &self.plain, &self.weights, step)
     }
 
     /// The nearest levels.
     #[inline(always)]
-    fn levels(&self, scale: F, d: f32) -> Tile<F, 16> {
+    fn levels<L: Levels>(&self, scale: F, d: f32) -> Tile<F, N> {
         let per_unit = inverse(self.token, F::all(self.token, d) * scale);
-        let levels = self.grid.levels;
         let mut q = self.x;
         for q in &mut q {
-            *q = nearest_within(self.token, *q * per_unit, -levels, levels - 1.0);
+            *q = L::nearest(self.token, *q * per_unit);
         }
         q
     }
-}
-
-/// Sub-blocks 8·h … 8·h + 7.
-#[inline(always)]
-fn eight<F: Floats>(token: F::Token, x: &[f32; SUPER], h: usize) -> Tile<F, 16> {
-    tile(token, &x.as_chunks().0[8 * h..8 * (h + 1)])
 }

@@ -2,23 +2,27 @@
 use super::{Kernel, Level, Run};
 use crate::act::{ActKind, ActView};
 use crate::block::{
-    Block, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, SUPER, blocks, codec,
-    unpack_scales,
+    Block, BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
+    BlockQ6K, BlockQ8_0, SUPER, blocks, codec, unpack_scales,
 };
 use crate::dtype::DType;
 
 /// The table of this level.
-pub(super) fn kernels() -> [Kernel; 11] {
+pub(super) fn kernels() -> [Kernel; 15] {
     let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, run };
     [
         kernel("scalar Q4_K", DType::Q4K, ActKind::Q8x256, mul_super::<BlockQ4K>),
         kernel("scalar Q5_K", DType::Q5K, ActKind::Q8x256, mul_super::<BlockQ5K>),
         kernel("scalar Q6_K", DType::Q6K, ActKind::Q8x256, mul_super::<BlockQ6K>),
+        kernel("scalar Q3_K", DType::Q3K, ActKind::Q8x256, mul_super::<BlockQ3K>),
+        kernel("scalar Q2_K", DType::Q2K, ActKind::Q8x256, mul_super::<BlockQ2K>),
+        kernel("scalar IQ4_XS", DType::IQ4XS, ActKind::Q8x256, mul_super::<BlockIq4Xs>),
         kernel("scalar Q8_0", DType::Q8_0, ActKind::Q8x32, mul_small::<BlockQ8_0>),
         kernel("scalar Q4_0", DType::Q4_0, ActKind::Q8x32, mul_small::<BlockQ4_0>),
         kernel("scalar Q4_1", DType::Q4_1, ActKind::Q8x32, mul_small::<BlockQ4_1>),
         kernel("scalar Q5_0", DType::Q5_0, ActKind::Q8x32, mul_small::<BlockQ5_0>),
         kernel("scalar Q5_1", DType::Q5_1, ActKind::Q8x32, mul_small::<BlockQ5_1>),
+        kernel("scalar IQ4_NL", DType::IQ4NL, ActKind::Q8x32, mul_small::<BlockIq4Nl>),
         kernel("scalar F16", DType::F16, ActKind::F32, |w, acts, out| mul_float(DType::F16, w, acts, out)),
         kernel("scalar BF16", DType::BF16, ActKind::F32, |w, acts, out| mul_float(DType::BF16, w, acts, out)),
         kernel("scalar F32", DType::F32, ActKind::F32, |w, acts, out| mul_float(DType::F32, w, acts, out)),
@@ -67,6 +71,38 @@ impl SuperBlock for BlockQ5K {
 impl SuperBlock for BlockQ6K {
     fn ints(&self) -> SuperInts {
         SuperInts { d: self.d.get(), dmin: 0.0, scales: self.scales.map(i32::from), mins: [0; 16], q: self.unpack() }
+    }
+}
+
+impl SuperBlock for BlockQ3K {
+    fn ints(&self) -> SuperInts {
+        let scales = self.unpack_scales().map(i32::from);
+        SuperInts { d: self.d.get(), dmin: 0.0, scales, mins: [0; 16], q: self.unpack() }
+    }
+}
+
+impl SuperBlock for BlockQ2K {
+    fn ints(&self) -> SuperInts {
+        SuperInts {
+            d: self.d.get(),
+            dmin: self.dmin.get(),
+            scales: self.scales.map(|s| (s & 15).into()),
+            mins: self.scales.map(|s| (s >> 4).into()),
+            q: self.unpack().map(|q| q as i8),
+        }
+    }
+}
+
+impl SuperBlock for BlockIq4Xs {
+    fn ints(&self) -> SuperInts {
+        let scales = self.unpack_scales();
+        SuperInts {
+            d: self.d.get(),
+            dmin: 0.0,
+            scales: std::array::from_fn(|j| scales[j / 2].into()),
+            mins: [0; 16],
+            q: self.unpack(),
+        }
     }
 }
 
@@ -130,6 +166,12 @@ impl SmallBlock for BlockQ5_0 {
 impl SmallBlock for BlockQ5_1 {
     fn ints(&self) -> SmallInts {
         SmallInts { d: self.d.get(), m: Some(self.m.get()), q: self.unpack().map(|q| q as i8) }
+    }
+}
+
+impl SmallBlock for BlockIq4Nl {
+    fn ints(&self) -> SmallInts {
+        SmallInts { d: self.d.get(), m: None, q: self.unpack() }
     }
 }
 

@@ -91,7 +91,7 @@ pub struct Builder<'m, E> {
 fn ggml_type(dtype: DType) -> Result<sys::ggml_type, GgmlError> {
     match dtype {
         DType::F32 | DType::F16 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::Q8_0 => {}
-        DType::Q2K | DType::Q3K | DType::Q4K | DType::Q5K | DType::Q6K => {}
+        DType::Q2K | DType::Q3K | DType::Q4K | DType::Q5K | DType::Q6K | DType::IQ4NL | DType::IQ4XS => {}
         other => return Err(GgmlError::Type(other.name())),
     }
     Ok(dtype.ggml_id() as sys::ggml_type)

@@ -112,6 +112,8 @@ fn halves(weight: DType) -> &'static [usize] {
     match weight {
         DType::Q4K | DType::Q5K | DType::Q4_1 | DType::Q5_1 => &[0, 2],
         DType::Q6K => &[208],
+        DType::Q3K => &[108],
+        DType::Q2K => &[80, 82],
         _ => &[0],
     }
 }
@@ -197,6 +199,8 @@ fn products_approximate_the_real_ones() {
             DType::F16 | DType::BF16 => 1e-2,
             DType::Q8_0 => 2e-2,
             DType::Q6K => 5e-2,
+            DType::Q3K => 4e-1,
+            DType::Q2K => 1.0,
             _ => 2e-1,
         };
         for (t, x) in x.iter().enumerate() {
@@ -217,7 +221,7 @@ fn the_table_is_complete_and_ordered() {
             let kernel = select(level, codec.dtype).expect("a kernel for each codec");
             assert!(kernel.level == level && kernel.weight == codec.dtype);
         }
-        assert!(select(level, DType::Q2K).is_none());
+        assert!(select(level, DType::IQ2XS).is_none());
     }
 }
 

@@ -1,21 +1,23 @@
-//! Q8_0, Q4_0, Q4_1, Q5_0, Q5_1 times one token: four rows at a time, straight from the blocks.
+//! Q8_0, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1 times one token: four rows at a time, straight from the blocks.
 use std::arch::x86_64::*;
 
 use super::lanes::{self, *};
 use crate::act::ActView;
-use crate::block::{Block, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, blocks};
+use crate::block::{Block, BlockIq4Nl, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, blocks};
 
 /// Rows whose sums are reduced together.
 const ROWS: usize = 4;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    let products = |w: &BlockQ8_0, a| {
-        let w = load_i8(&w.qs);
-        // The unsigned side is |w|, and the sign goes to the activation: 128 · 127 · 2 fits 16 bits.
-        _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w))
-    };
+    let products = |w: &BlockQ8_0, a| signed_products(load_i8(&w.qs), a);
     gemv(w, acts, out, 0, products, |w| w.d.bits(), None::<fn(&BlockQ8_0) -> u16>);
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn iq4_nl(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    let products = |w: &BlockIq4Nl, a| signed_products(non_linear(levels_4_bits(&w.qs)), a);
+    gemv(w, acts, out, 0, products, |w| w.d.bits(), None::<fn(&BlockIq4Nl) -> u16>);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -6,20 +6,20 @@ use crate::act::ActView;
 use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
 
 /// Rows whose sums are reduced together: eight vectors of eight lanes make one of eight totals.
-const ROWS: usize = 8;
+pub(super) const ROWS: usize = 8;
 
 /// One block of a token's row.
-struct ActBlock<'a> {
+pub(super) struct ActBlock<'a> {
     /// The 256 values, 32 at a time.
-    q: &'a [[i8; 32]; 8],
+    pub(super) q: &'a [[i8; 32]; 8],
     /// Sums per 16.
-    sums: &'a [i16; 16],
+    pub(super) sums: &'a [i16; 16],
 }
 
 /// Asks for the weights to come, a few lines with each step of the work: a burst of requests would hold up the loads
 /// behind it. The rows after these eight lie right behind them in the file; asked for in that order, they look to the
 /// memory like one sequential reader, whatever order the eight are read in.
-struct Ahead<'a, B> {
+pub(super) struct Ahead<'a, B> {
     w: &'a [B],
     /// In bytes from the start of `w`.
     at: usize,
@@ -29,7 +29,7 @@ impl<B> Ahead<'_, B> {
     /// Asks for `1 / parts` of a block of each row.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn step(&mut self, parts: usize) {
+    pub(super) fn step(&mut self, parts: usize) {
         let bytes = ROWS * size_of::<B>() / parts;
         prefetch(self.w, self.at, bytes);
         self.at += bytes;
@@ -75,7 +75,7 @@ pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 /// `sum += da · value` block by block, as the scalar definition has it; `value` gives eight rows' at once.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn gemv<B: Block>(
+pub(super) fn gemv<B: Block>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
@@ -171,10 +171,10 @@ static TWICE: [[u8; 32]; 4] = {
 };
 
 /// Shuffles that put the int16 number j of each half in every place of the half.
-struct Repeat(&'static [[u8; 32]; 8]);
+pub(super) struct Repeat(&'static [[u8; 32]; 8]);
 
 impl Repeat {
-    fn new() -> Repeat {
+    pub(super) fn new() -> Repeat {
         static PLACES: [[u8; 32]; 8] = {
             let mut places = [[0; 32]; 8];
             let mut i = 0;
@@ -190,7 +190,7 @@ impl Repeat {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn scale(&self, scales: __m256i, j: usize) -> __m256i {
+    pub(super) fn scale(&self, scales: __m256i, j: usize) -> __m256i {
         _mm256_shuffle_epi8(scales, load_u8(&self.0[j]))
     }
 }
@@ -202,9 +202,7 @@ fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> _
     let scales = load_u8_half(zerocopy::transmute_ref!(&w.scales));
     let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
     let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(offset));
-    // A vector of 32 values is two sub-blocks: the even scales go to the low half, the odd ones to the high half.
-    let even_odd = _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15);
-    let scales = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, even_odd));
+    let scales = _mm256_cvtepi8_epi16(even_odd(scales));
     let (ql, qh) = (w.ql.as_chunks::<32>().0, w.qh.as_chunks::<32>().0);
     for n in 0..2 {
         let levels = levels_q6_k(load_u8(&ql[2 * n]), load_u8(&ql[2 * n + 1]), load_u8(&qh[n]));
@@ -215,6 +213,13 @@ fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> _
         }
     }
     dot
+}
+
+/// A vector of 32 values is two sub-blocks of 16: the even scales go to the low half, the odd ones to the high half.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn even_odd(scales: __m128i) -> __m128i {
+    _mm_shuffle_epi8(scales, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15))
 }
 
 /// The levels 0 … 63 of 128 values, 32 at a time, from their low and high bits.

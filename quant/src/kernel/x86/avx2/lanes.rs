@@ -1,7 +1,7 @@
 //! Loads, stores and sums that the other files share.
 use std::arch::x86_64::*;
 
-use crate::block::Block;
+use crate::block::{Block, NON_LINEAR};
 
 /// 32 bytes of a block.
 #[inline]
@@ -73,6 +73,14 @@ pub(super) fn store_i16(x: &mut [[i16; 2]; 8], v: __m256i) {
 pub(super) fn store_i32(x: &mut [i32; 8], v: __m256i) {
     // SAFETY: 32 writable bytes; the store takes any alignment.
     unsafe { _mm256_storeu_si256(x.as_mut_ptr().cast(), v) }
+}
+
+/// Writes 16 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store_u8_half(x: &mut [u8; 16], v: __m128i) {
+    // SAFETY: 16 writable bytes; the store takes any alignment.
+    unsafe { _mm_storeu_si128(x.as_mut_ptr().cast(), v) }
 }
 
 /// Writes 32 int8.
@@ -236,12 +244,49 @@ pub(super) fn high_nibbles(v: __m256i) -> __m256i {
     low_nibbles(_mm256_srli_epi16::<4>(v))
 }
 
-/// `sixteen` in each byte of `v` that has bit `j`, else 0.
+/// 16 in each byte of `v` that has bit `j`, else 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) fn fifth_bit(v: __m256i, j: usize) -> __m256i {
+    moved_bit(v, j, 16)
+}
+
+/// 4 in each byte of `v` that has bit `j`, else 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn third_bit(v: __m256i, j: usize) -> __m256i {
+    moved_bit(v, j, 4)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn moved_bit(v: __m256i, j: usize, to: i8) -> __m256i {
     let bit = _mm256_set1_epi8((1u8 << j) as i8);
-    _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), _mm256_set1_epi8(16))
+    _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), _mm256_set1_epi8(to))
+}
+
+/// The levels of IQ4_NL and IQ4_XS for indices 0 … 15.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn non_linear(indices: __m256i) -> __m256i {
+    let table = _mm256_broadcastsi128_si256(load_u8_half(zerocopy::transmute_ref!(&NON_LINEAR)));
+    _mm256_shuffle_epi8(table, indices)
+}
+
+/// int16 sums of two neighbouring products of int8, where no activation is -128.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn signed_products(w: __m256i, a: __m256i) -> __m256i {
+    // The unsigned side is |w|, and the sign goes to the activation: 128 · 127 · 2 fits 16 bits.
+    _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(a, w))
+}
+
+/// The levels 0 … 3 of 128 values, 32 at a time.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn levels_2_bits(qs: __m256i) -> [__m256i; 4] {
+    let low = |v| _mm256_and_si256(v, _mm256_set1_epi8(3));
+    [low(qs), low(_mm256_srli_epi16::<2>(qs)), low(_mm256_srli_epi16::<4>(qs)), low(_mm256_srli_epi16::<6>(qs))]
 }
 
 /// `v`, computed up to here. Left to itself the compiler reassociates integer sums into trees with more values in

@@ -1,6 +1,6 @@
 //! AVX2 with FMA and F16C: 256-bit integer and float vectors.
 //!
-//! - `gemv_super`, `gemv_small`: one token, straight on the file's blocks, four rows at a time.
+//! - `gemv_super`, `gemv_low`, `gemv_small`: one token, straight on the file's blocks, some rows at a time.
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
 //! - `float`: F32, F16, BF16 rows, and attention scores.
 //! - `vec`, `attention`, `attention_q8`: the vector operations.
@@ -12,11 +12,12 @@ mod attention;
 mod attention_q8;
 mod float;
 mod floats;
+mod gemv_low;
 mod gemv_small;
 mod gemv_super;
 mod lanes;
 mod panel;
-mod panel_q8_0;
+mod panel_signed;
 mod panel_small;
 mod panel_super;
 mod quantize;
@@ -33,17 +34,21 @@ use crate::kernel::{Kernel, Level, Run};
 const PANEL_TOKENS: usize = 2;
 
 /// The matrix products of this level.
-pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 11] {
+pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
     let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Avx2(token), run };
     [
         kernel("avx2 Q4_K", DType::Q4K, ActKind::Q8x256, mul_q4_k),
         kernel("avx2 Q5_K", DType::Q5K, ActKind::Q8x256, mul_q5_k),
         kernel("avx2 Q6_K", DType::Q6K, ActKind::Q8x256, mul_q6_k),
+        kernel("avx2 Q3_K", DType::Q3K, ActKind::Q8x256, mul_q3_k),
+        kernel("avx2 Q2_K", DType::Q2K, ActKind::Q8x256, mul_q2_k),
+        kernel("avx2 IQ4_XS", DType::IQ4XS, ActKind::Q8x256, mul_iq4_xs),
         kernel("avx2 Q8_0", DType::Q8_0, ActKind::Q8x32, mul_q8_0),
         kernel("avx2 Q4_0", DType::Q4_0, ActKind::Q8x32, mul_q4_0),
         kernel("avx2 Q4_1", DType::Q4_1, ActKind::Q8x32, mul_q4_1),
         kernel("avx2 Q5_0", DType::Q5_0, ActKind::Q8x32, mul_q5_0),
         kernel("avx2 Q5_1", DType::Q5_1, ActKind::Q8x32, mul_q5_1),
+        kernel("avx2 IQ4_NL", DType::IQ4NL, ActKind::Q8x32, mul_iq4_nl),
         kernel("avx2 F16", DType::F16, ActKind::F32, float::mul_f16),
         kernel("avx2 BF16", DType::BF16, ActKind::F32, float::mul_bf16),
         kernel("avx2 F32", DType::F32, ActKind::F32, float::mul_f32),
@@ -74,7 +79,11 @@ macro_rules! mul_quantized {
 mul_quantized!(mul_q4_k, gemv_super::q4_k, panel_super::q4_k);
 mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k);
 mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k);
-mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_q8_0::q8_0);
+mul_quantized!(mul_q3_k, gemv_low::q3_k, panel_super::q3_k);
+mul_quantized!(mul_q2_k, gemv_low::q2_k, panel_super::q2_k);
+mul_quantized!(mul_iq4_xs, gemv_low::iq4_xs, panel_signed::iq4_xs);
+mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_signed::q8_0);
+mul_quantized!(mul_iq4_nl, gemv_small::iq4_nl, panel_signed::iq4_nl);
 mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0);
 mul_quantized!(mul_q4_1, gemv_small::q4_1, panel_small::q4_1);
 mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0);

@@ -1,11 +1,12 @@
-//! Panels of Q4_K, Q5_K, Q6_K.
+//! Panels of Q2_K to Q6_K.
 use std::arch::x86_64::*;
 
+use super::gemv_low::scales_q3_k;
 use super::gemv_super::levels_q6_k;
 use super::lanes::*;
 use super::panel::{Columns, Pair, ROWS, TOKENS, empty_columns, multiply};
 use crate::act::ActView;
-use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
+use crate::block::{Block, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
 
 /// 16 rows × 256 columns.
 struct Panel {
@@ -35,6 +36,18 @@ pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 63 · 127 · 2: two add up.
     gemm::<BlockQ6K, 4, 2, true>(w, acts, out, |rows, b, panel| unpack_q6_k(rows, b, panel));
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q3_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    // 7 · 127 · 2: all four of a sub-block add up.
+    gemm::<BlockQ3K, 4, 4, true>(w, acts, out, |rows, b, panel| unpack_q3_k(rows, b, panel));
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q2_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    // 3 · 127 · 2: all four of a sub-block add up.
+    gemm::<BlockQ2K, 4, 4, false>(w, acts, out, |rows, b, panel| unpack_q2_k(rows, b, panel));
 }
 
 /// `SUB`: vectors of four columns in a sub-block. `RUN`: products that add up in 16 bits. `CENTRED`: minimums are in
@@ -149,10 +162,10 @@ impl Panel {
         (self.d[h], self.dmin[h]) = unit_pairs(units);
     }
 
-    /// Sets the scales of the rows `8 * h …` and the minimums that undo the 32 that levels are stored with.
+    /// Sets the scales of the rows `8 * h …` and the minimums that undo the 2^`LOG_ZERO` that levels are stored with.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn set_centred_scales(&mut self, h: usize, scales: [&[u8; 16]; 8]) {
+    fn set_centred_scales<const LOG_ZERO: i32>(&mut self, h: usize, scales: [&[u8; 16]; 8]) {
         for (w, words) in head_words(scales).into_iter().enumerate() {
             // Byte i of a word, sign-extended.
             let scales = [
@@ -166,7 +179,7 @@ impl Panel {
             }
             for i in 0..2 {
                 let pair = _mm256_blend_epi16::<0b1010_1010>(scales[2 * i], _mm256_slli_epi32::<16>(scales[2 * i + 1]));
-                self.mins[2 * w + i][h] = _mm256_slli_epi16::<5>(pair);
+                self.mins[2 * w + i][h] = _mm256_slli_epi16::<LOG_ZERO>(pair);
             }
         }
     }
@@ -236,7 +249,7 @@ fn unpack_q6_k(rows: &[&[BlockQ6K]; ROWS], b: usize, panel: &mut Panel) {
             scales[r] = zerocopy::transmute_ref!(&rows[8 * h + r][b].scales);
             bits[r] = rows[8 * h + r][b].d.bits();
         }
-        panel.set_centred_scales(h, scales);
+        panel.set_centred_scales::<5>(h, scales);
         panel.d[h] = halves8(bits);
         for n in 0..2 {
             let low = words(|r| &rows[8 * h + r][b].ql.as_chunks().0[2 * n]);
@@ -245,6 +258,66 @@ fn unpack_q6_k(rows: &[&[BlockQ6K]; ROWS], b: usize, panel: &mut Panel) {
             for k in 0..8 {
                 let levels = levels_q6_k(low[k], low_next[k], high[k]);
                 for (i, levels) in levels.into_iter().enumerate() {
+                    panel.q[32 * n + 8 * i + k][h] = levels;
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn unpack_q3_k(rows: &[&[BlockQ3K]; ROWS], b: usize, panel: &mut Panel) {
+    for h in 0..2 {
+        let mut scales = [[0; 16]; 8];
+        let mut bits = [0; 8];
+        for r in 0..8 {
+            let block = &rows[8 * h + r][b];
+            store_u8_half(&mut scales[r], scales_q3_k(&block.scales));
+            bits[r] = block.d.bits();
+        }
+        panel.set_centred_scales::<2>(h, scales.each_ref());
+        panel.d[h] = halves8(bits);
+        let hmask = words(|r| &rows[8 * h + r][b].hmask);
+        for n in 0..2 {
+            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[n]);
+            for k in 0..8 {
+                for (i, low) in levels_2_bits(qs[k]).into_iter().enumerate() {
+                    panel.q[32 * n + 8 * i + k][h] = _mm256_or_si256(low, third_bit(hmask[k], 4 * n + i));
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn unpack_q2_k(rows: &[&[BlockQ2K]; ROWS], b: usize, panel: &mut Panel) {
+    for h in 0..2 {
+        let mut scales = [&[0; 16]; 8];
+        let (mut d, mut dmin) = ([0; 8], [0; 8]);
+        for r in 0..8 {
+            let block = &rows[8 * h + r][b];
+            scales[r] = &block.scales;
+            (d[r], dmin[r]) = (block.d.bits(), block.dmin.bits());
+        }
+        panel.d[h] = halves8(d);
+        panel.dmin[h] = halves8(dmin);
+        for (w, words) in head_words(scales).into_iter().enumerate() {
+            let nibble =
+                |at: i32| _mm256_and_si256(_mm256_srl_epi32(words, _mm_cvtsi32_si128(at)), _mm256_set1_epi32(15));
+            for i in 0..4 {
+                panel.scales[4 * w + i][h] = both_halves(nibble(8 * i as i32));
+            }
+            for i in 0..2 {
+                let (even, odd) = (nibble(16 * i as i32 + 4), nibble(16 * i as i32 + 12));
+                panel.mins[2 * w + i][h] = _mm256_or_si256(even, _mm256_slli_epi32::<16>(odd));
+            }
+        }
+        for n in 0..2 {
+            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[n]);
+            for k in 0..8 {
+                for (i, levels) in levels_2_bits(qs[k]).into_iter().enumerate() {
                     panel.q[32 * n + 8 * i + k][h] = levels;
                 }
             }

@@ -1,0 +1,195 @@
+//! Panels of Q8_0, IQ4_NL, IQ4_XS: 256 columns of signed levels, as int16.
+//!
+//! int8 times int8 has no instruction that neither saturates nor needs a sign moved over first; int16 pairs do, and
+//! need fewer steps than that. Even and odd columns go to vectors of their own, which costs two shifts.
+use std::arch::x86_64::*;
+
+use super::gemv_small::levels_4_bits;
+use super::lanes::*;
+use super::panel::{Pair, ROWS, TOKENS, multiply};
+use crate::act::ActView;
+use crate::block::{Block, BlockIq4Nl, BlockIq4Xs, BlockQ8_0, blocks};
+
+/// Runs of 32 columns in a panel.
+const RUNS: usize = 8;
+
+/// 16 rows × up to 256 columns.
+struct Panel {
+    /// `[run][column / 4][even, odd][rows / 8]`, each vector `[8 rows][2 columns]`.
+    q: [[[Pair<__m256i>; 2]; 8]; RUNS],
+    d: [Pair<__m256>; RUNS],
+    /// Runs that are filled.
+    runs: usize,
+}
+
+/// A token's values beside a panel: `[run][even, odd][column / 4][2 columns]`.
+type Tokens<const T: usize> = [[[[[i16; 2]; 8]; 2]; RUNS]; T];
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    gemm::<BlockQ8_0, 1>(w, acts, out, |rows, first, panel| {
+        panel.unpack_small(rows, first, |w| load_i8(&w.qs), |w| w.d.bits());
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn iq4_nl(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    gemm::<BlockIq4Nl, 1>(w, acts, out, |rows, first, panel| {
+        panel.unpack_small(rows, first, |w| non_linear(levels_4_bits(&w.qs)), |w| w.d.bits());
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn iq4_xs(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    gemm::<BlockIq4Xs, RUNS>(w, acts, out, |rows, b, panel| panel.unpack_iq4_xs(rows, b));
+}
+
+/// `SHARE`: runs that share a scale of the weights and one of the activations.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gemm<B: Block, const SHARE: usize>(
+    w: &[u8],
+    acts: ActView<'_>,
+    out: &mut [f32],
+    unpack: impl Fn(&[&[B]; ROWS], usize, &mut Panel),
+) {
+    let mut panel =
+        Panel { q: [[[[_mm256_setzero_si256(); 2]; 2]; 8]; RUNS], d: [[_mm256_setzero_ps(); 2]; RUNS], runs: 0 };
+    let tile = |panel: &Panel, t: usize, b: usize, sums: &mut [Pair<__m256>]| match sums {
+        [s0, s1, s2] => tile::<3, SHARE>(panel, acts, t, b, [s0, s1, s2]),
+        [s0, s1] => tile::<2, SHARE>(panel, acts, t, b, [s0, s1]),
+        [s0] => tile::<1, SHARE>(panel, acts, t, b, [s0]),
+        _ => unreachable!("1 to {TOKENS} tokens"),
+    };
+    multiply(blocks::<B>(w), acts, out, RUNS / SHARE, &mut panel, unpack, tile);
+}
+
+impl Panel {
+    /// Up to eight blocks of 32.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn unpack_small<B>(
+        &mut self,
+        rows: &[&[B]; ROWS],
+        first: usize,
+        levels: impl Fn(&B) -> __m256i,
+        d: impl Fn(&B) -> u16,
+    ) {
+        self.runs = RUNS.min(rows[0].len() - first);
+        for b in 0..self.runs {
+            for h in 0..2 {
+                let row = |r: usize| &rows[8 * h + r][first + b];
+                let qs = |r: usize| levels(row(r));
+                let words = transpose([qs(0), qs(1), qs(2), qs(3), qs(4), qs(5), qs(6), qs(7)]);
+                let mut bits = [0; 8];
+                for r in 0..8 {
+                    bits[r] = d(row(r));
+                }
+                self.d[b][h] = halves8(bits);
+                for k in 0..8 {
+                    let [even, odd] = even_odd(words[k]);
+                    self.q[b][k][0][h] = even;
+                    self.q[b][k][1][h] = odd;
+                }
+            }
+        }
+    }
+
+    /// Block `b`, with the scales of the sub-blocks multiplied in: 32 · 127 fits 16 bits, and 256 products 32.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn unpack_iq4_xs(&mut self, rows: &[&[BlockIq4Xs]; ROWS], b: usize) {
+        self.runs = RUNS;
+        for h in 0..2 {
+            let row = |r: usize| &rows[8 * h + r][b];
+            let mut bits = [0; 8];
+            let mut scales = [[0; 8]; 8];
+            for r in 0..8 {
+                bits[r] = row(r).d.bits();
+                for (j, scale) in row(r).unpack_scales().into_iter().enumerate() {
+                    scales[j][r] = i16::from(scale);
+                }
+            }
+            self.d[0][h] = halves8(bits);
+            for (j, scales) in scales.into_iter().enumerate() {
+                let qs = |r: usize| non_linear(levels_4_bits(&row(r).qs[j]));
+                let words = transpose([qs(0), qs(1), qs(2), qs(3), qs(4), qs(5), qs(6), qs(7)]);
+                // A row's scale twice in its lane.
+                let mut twice = [[0; 2]; 8];
+                for r in 0..8 {
+                    twice[r] = [scales[r]; 2];
+                }
+                let scales = load_i16(zerocopy::transmute_ref!(&twice));
+                for k in 0..8 {
+                    let [even, odd] = even_odd(words[k]);
+                    self.q[j][k][0][h] = _mm256_mullo_epi16(even, scales);
+                    self.q[j][k][1][h] = _mm256_mullo_epi16(odd, scales);
+                }
+            }
+        }
+    }
+}
+
+/// int8 at even and at odd places as int16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn even_odd(v: __m256i) -> [__m256i; 2] {
+    [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(v)), _mm256_srai_epi16::<8>(v)]
+}
+
+/// Adds the panel's blocks, of which `first` is the first one: `sum += (d · da) · (q·a)` where each run has a scale, and
+/// `sum += da · (d · (q·a))` where all share one.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tile<const T: usize, const SHARE: usize>(
+    panel: &Panel,
+    acts: ActView<'_>,
+    t: usize,
+    first: usize,
+    sums: [&mut Pair<__m256>; T],
+) {
+    let mut a: Tokens<T> = [[[[[0; 2]; 8]; 2]; RUNS]; T];
+    for i in 0..T {
+        let q = &acts.quants(t + i).as_chunks::<32>().0[first * SHARE..][..panel.runs];
+        for (a, q) in a[i].iter_mut().zip(q) {
+            for (a, v) in a.iter_mut().zip(even_odd(load_i8(q))) {
+                store_i16(a, v);
+            }
+        }
+    }
+    let scales: [&[f32]; T] = acts.scale_rows(t);
+    let mut totals = [[_mm256_setzero_ps(); 2]; T];
+    for i in 0..T {
+        totals[i] = *sums[i];
+    }
+    for b in 0..panel.runs / SHARE {
+        let mut dots = [[_mm256_setzero_si256(); 2]; T];
+        for run in b * SHARE..(b + 1) * SHARE {
+            for (k, w) in panel.q[run].iter().enumerate() {
+                for parity in 0..2 {
+                    for i in 0..T {
+                        let a = broadcast_pair(a[i][run][parity][k]);
+                        for h in 0..2 {
+                            dots[i][h] = pin(_mm256_add_epi32(dots[i][h], _mm256_madd_epi16(w[parity][h], a)));
+                        }
+                    }
+                }
+            }
+        }
+        for i in 0..T {
+            let da = _mm256_set1_ps(scales[i][first + b]);
+            for h in 0..2 {
+                let (d, dot) = (panel.d[b][h], _mm256_cvtepi32_ps(dots[i][h]));
+                let product = if SHARE > 1 {
+                    _mm256_mul_ps(da, _mm256_mul_ps(d, dot))
+                } else {
+                    _mm256_mul_ps(_mm256_mul_ps(d, da), dot)
+                };
+                totals[i][h] = _mm256_add_ps(totals[i][h], product);
+            }
+        }
+    }
+    for (sums, totals) in sums.into_iter().zip(totals) {
+        *sums = totals;
+    }
+}
