@@ -102,7 +102,7 @@ impl Plan {
         check_overrides(&targets, &options.overrides, dir)?;
         let experts = config.moe.map_or(0, |m| m.experts);
         let group = config.heads / config.kv_heads;
-        let shape = recipe::Shape { layers: config.layers, experts, group, imatrix: false };
+        let shape = recipe::Shape { layers: config.layers, experts, group, imatrix: options.imatrix.is_some() };
         let choices = recipe::choose(&targets, options.file_type, shape, &options.overrides);
 
         let mut metadata = vec![
