@@ -190,6 +190,55 @@ impl KvCache {
     }
 }
 
+impl Plane {
+    /// Its memory: `[kv_heads, ctx, …]` each.
+    fn maps(&self) -> impl Iterator<Item = &MmapMut> {
+        let (first, second) = match &self.store {
+            Store::F32(map) | Store::F16(map) => (map, None),
+            Store::Q8 { q, scales } => (q, Some(scales)),
+        };
+        std::iter::once(first).chain(second)
+    }
+
+    fn maps_mut(&mut self) -> impl Iterator<Item = &mut MmapMut> {
+        let (first, second) = match &mut self.store {
+            Store::F32(map) | Store::F16(map) => (map, None),
+            Store::Q8 { q, scales } => (q, Some(scales)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+impl KvCache {
+    /// The bytes of the first `n` of `ctx` positions: a run for each head of each plane, always in the same order.
+    ///
+    /// # Panics
+    /// When `n` is more than `ctx`.
+    pub fn prefix(&self, n: usize, ctx: usize) -> impl Iterator<Item = &[u8]> {
+        self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]).flat_map(move |plane| {
+            let heads = plane.heads();
+            plane.maps().flat_map(move |map| {
+                let head = map.len() / heads;
+                map.chunks_exact(head).map(move |run| &run[..head / ctx * n])
+            })
+        })
+    }
+
+    /// As [`KvCache::prefix`], to be written.
+    ///
+    /// # Panics
+    /// As [`KvCache::prefix`].
+    pub fn prefix_mut(&mut self, n: usize, ctx: usize) -> impl Iterator<Item = &mut [u8]> {
+        self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]).flat_map(move |plane| {
+            let heads = plane.heads();
+            plane.maps_mut().flat_map(move |map| {
+                let head = map.len() / heads;
+                map.chunks_exact_mut(head).map(move |run| &mut run[..head / ctx * n])
+            })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +270,20 @@ mod tests {
         assert_eq!((KvType::Q8_0.bytes(64), KvType::F16.bytes(64)), (68, 128));
         assert!(KvType::Q8_0.fits(128) && !KvType::Q8_0.fits(80) && KvType::F16.fits(80));
         assert_eq!(KvType::parse("q8_0"), Some(KvType::Q8_0));
+    }
+
+    #[test]
+    fn a_prefix_is_the_first_positions_of_every_head() {
+        let mut kv = KvCache::new(2, 3, 5, 4, KvType::F16, KvType::F32).unwrap();
+        for (i, run) in kv.prefix_mut(2, 5).enumerate() {
+            run.fill(i as u8 + 1);
+        }
+        let runs: Vec<(usize, u8)> = kv.prefix(2, 5).map(|run| (run.len(), run[0])).collect();
+        // Two positions of four elements, of 2 bytes and of 4.
+        assert_eq!(runs[..6], [(16, 1), (16, 2), (16, 3), (32, 4), (32, 5), (32, 6)]);
+        assert_eq!(runs.len(), 12);
+        let Head::F16(head) = kv.layers[0].k.head(1) else { panic!("keys are f16") };
+        assert!(head[7].to_bits() == 0x0202 && head[8] == f16::ZERO);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod arch;
+pub mod constraint;
+pub mod date;
 #[expect(unsafe_code, reason = "the one place that calls C")]
 pub mod ggml;
 pub mod kv;
@@ -10,6 +12,7 @@ pub mod model;
 pub mod ops;
 #[expect(unsafe_code, reason = "lends borrowed closures to its threads")]
 pub mod pool;
+pub mod prompt_cache;
 pub mod repeat;
 pub mod rope;
 pub mod sampler;

@@ -177,6 +177,7 @@ pub struct Session<'m> {
     ctx: usize,
     batch: usize,
     tokens: Vec<u32>,
+    kv_types: (KvType, KvType),
     codec: &'static Codec,
     /// Embeddings of a batch, `[n, hidden]`.
     x: Vec<f32>,
@@ -237,7 +238,8 @@ impl<'m> Session<'m> {
             Box::new(FusedEngine::new(model, state, opts.threads)?)
         };
         let codec = codec(model.embedding().info.dtype).expect("the embedding's type can be read");
-        Ok(Session { model, engine, ctx, batch: batch.min(ctx), tokens: Vec::new(), codec, x: Vec::new() })
+        let kv_types = (opts.type_k, opts.type_v);
+        Ok(Session { model, engine, ctx, batch: batch.min(ctx), tokens: Vec::new(), kv_types, codec, x: Vec::new() })
     }
 
     /// From now on sums what the model's matrices are fed; see [`Session::fed`].
@@ -366,6 +368,31 @@ impl<'m> Session<'m> {
     /// The tokens in the cache.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The cache, where it is ours: not with stock operations.
+    pub fn kv(&self) -> Option<&KvCache> {
+        self.engine.kv()
+    }
+
+    /// The cache, to be filled from elsewhere; [`Session::hold`] says with what. The session is empty from then on.
+    pub fn kv_mut(&mut self) -> Option<&mut KvCache> {
+        self.tokens.clear();
+        self.engine.kv_mut()
+    }
+
+    /// Types of keys and values, where the cache is ours.
+    pub fn kv_types(&self) -> Option<(KvType, KvType)> {
+        self.kv().map(|_| self.kv_types)
+    }
+
+    /// Takes `tokens`, which are the model's and fit the context, as those that the cache was filled with.
+    ///
+    /// # Panics
+    /// When they are more than the context.
+    pub fn hold(&mut self, tokens: &[u32]) {
+        assert!(tokens.len() <= self.ctx, "the cache has room for the context");
+        self.tokens = tokens.to_vec();
     }
 
     /// The model.

@@ -27,6 +27,19 @@ pub fn closing_ids(vocab: &Vocab, sentence: &str) -> Result<Vec<u32>, VocabError
     Ok(ids)
 }
 
+/// The tokens of the tags, opening and closing, where the vocabulary has them.
+pub fn tags(vocab: &Vocab) -> Option<(u32, u32)> {
+    let special = |text| vocab.token_id(text).filter(|&id| vocab.is_special(id));
+    special(OPEN).zip(special(CLOSE))
+}
+
+/// The token that closes the thought in which `prompt` ends, if it ends in one.
+pub fn unclosed(vocab: &Vocab, prompt: &[u32]) -> Option<u32> {
+    let (open, close) = tags(vocab)?;
+    let last = prompt.iter().rfind(|&&id| id == open || id == close)?;
+    (*last == open).then_some(close)
+}
+
 /// A piece of the model's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -63,9 +76,8 @@ pub struct Thoughts {
 impl Thoughts {
     /// `open`: the prompt ended inside a thought.
     pub fn new(vocab: &Vocab, open: bool) -> Thoughts {
-        let special = |text| vocab.token_id(text).filter(|&id| vocab.is_special(id));
         Thoughts {
-            tags: special(OPEN).zip(special(CLOSE)),
+            tags: tags(vocab),
             inside: open,
             started: false,
             follows_thought: false,
@@ -79,6 +91,11 @@ impl Thoughts {
     /// Whether the next token belongs to a thought.
     pub fn inside(&self) -> bool {
         self.inside
+    }
+
+    /// The tokens of the tags, opening and closing, where the vocabulary has them.
+    pub fn tags(&self) -> Option<(u32, u32)> {
+        self.tags
     }
 
     /// Tokens of thoughts so far, tags not counted.

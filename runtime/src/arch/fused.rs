@@ -3,6 +3,7 @@
 use super::emit::{self, Emit, ExpertWeights};
 use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
+use crate::kv::KvCache;
 use crate::model::{Model, Weight};
 use crate::ops::State;
 use crate::ops::attention::Attention;
@@ -116,6 +117,14 @@ impl Engine for FusedEngine<'_> {
         body.graph.input(body.x).copy_from_slice(x);
         body.graph.compute(&mut self.backend, &mut self.state, stop)?;
         Ok(body.outputs.iter().map(|&t| body.graph.output(t).to_vec()).collect())
+    }
+
+    fn kv(&self) -> Option<&KvCache> {
+        Some(&self.state.kv)
+    }
+
+    fn kv_mut(&mut self) -> Option<&mut KvCache> {
+        Some(&mut self.state.kv)
     }
 
     fn head(&mut self, x: &[f32], stop: &AtomicBool) -> std::result::Result<Head<'_>, EngineError> {

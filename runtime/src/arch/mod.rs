@@ -11,6 +11,7 @@ pub mod qwen3;
 pub mod stock;
 
 use crate::ggml::{Fault, GgmlError};
+use crate::kv::KvCache;
 use crate::ops::fed::Fed;
 use std::sync::atomic::AtomicBool;
 
@@ -33,6 +34,12 @@ pub trait Engine {
 
     /// As [`Engine::layers`], giving the residual stream after each layer.
     fn every_layer(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// The cache, where it is ours.
+    fn kv(&self) -> Option<&KvCache>;
+
+    /// The cache, where it is ours, to be filled from elsewhere.
+    fn kv_mut(&mut self) -> Option<&mut KvCache>;
 
     /// The final norm of rows `x` `[n, hidden]` of the residual stream, and their logits `[n, vocab]`.
     fn head(&mut self, x: &[f32], stop: &AtomicBool) -> Result<Head<'_>, EngineError>;

@@ -3,7 +3,7 @@
 use super::emit::{self, Emit, ExpertWeights};
 use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Region, Tensor};
-use crate::kv::KvType;
+use crate::kv::{KvCache, KvType};
 use crate::model::{Ffn, Model, Weight};
 use crate::rope::Scaling;
 use qwren_quant::block::codec;
@@ -138,6 +138,14 @@ impl Engine for StockEngine<'_> {
     ) -> std::result::Result<Vec<Vec<f32>>, EngineError> {
         self.run(start, x, true, stop)?;
         Ok(self.results().map(<[f32]>::to_vec).collect())
+    }
+
+    fn kv(&self) -> Option<&KvCache> {
+        None
+    }
+
+    fn kv_mut(&mut self) -> Option<&mut KvCache> {
+        None
     }
 
     fn head(&mut self, x: &[f32], stop: &AtomicBool) -> std::result::Result<Head<'_>, EngineError> {

@@ -190,11 +190,22 @@ pub fn top_logprobs(logits: &[f32], k: usize) -> Vec<(u32, f32)> {
     let all = logits.iter().enumerate().map(|(id, &l)| Candidate::new(id as u32, tame(l)));
     keep_best(&mut found, all, k.min(logits.len()));
     found.sort_unstable_by(order);
-    let best = found[0].logit;
+    let total = log_total(logits);
+    found.iter().map(|c| (c.id, relative(c.logit, total))).collect()
+}
+
+/// The natural logarithm of one token's probability by the model's own logits `[vocab]`; −∞ for an id out of range.
+pub fn logprob(logits: &[f32], id: u32) -> f32 {
+    logits.get(id as usize).map_or(f32::NEG_INFINITY, |&logit| relative(tame(logit), log_total(logits)))
+}
+
+/// The logarithm of the sum of all weights.
+fn log_total(logits: &[f32]) -> f64 {
+    let best = logits.iter().map(|&l| tame(l)).fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|&l| exp_difference(tame(l), best)).sum();
-    let logprob = |c: &Candidate| match c.logit == f32::NEG_INFINITY {
-        true => f32::NEG_INFINITY,
-        false => (f64::from(c.logit) - f64::from(best) - total.ln()) as f32,
-    };
-    found.iter().map(|c| (c.id, logprob(c))).collect()
+    f64::from(best) + total.ln()
+}
+
+fn relative(logit: f32, total: f64) -> f32 {
+    if logit == f32::NEG_INFINITY { f32::NEG_INFINITY } else { (f64::from(logit) - total) as f32 }
 }

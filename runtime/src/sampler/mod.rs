@@ -15,7 +15,7 @@ mod params;
 mod penalties;
 mod rng;
 
-pub use candidates::{Candidate, top_logprobs};
+pub use candidates::{Candidate, logprob, top_logprobs};
 pub use params::{FileSampling, Flags, Purpose, Resolved, SamplingError, Source, Sourced, resolve};
 
 use candidates::Candidates;

@@ -188,6 +188,10 @@ fn logprobs_are_the_models_own() {
     for ((_, logprob), p) in top.iter().zip([0.6f32, 0.2, 0.2]) {
         assert!((logprob.exp() - p).abs() < 1e-6);
     }
+    for &(id, logprob_of) in &top {
+        assert_eq!(logprob(&logits, id), logprob_of);
+    }
+    assert_eq!((logprob(&logits, 2), logprob(&logits, 4)), (f32::NEG_INFINITY, f32::NEG_INFINITY));
     assert_eq!(top_logprobs(&logits, 99).len(), 4);
     assert_eq!(top_logprobs(&logits, 0), []);
     assert_eq!(top_logprobs(&[f32::NEG_INFINITY], 1), [(0, f32::NEG_INFINITY)]);

@@ -2,7 +2,8 @@
 
 use minijinja::{Error, ErrorKind};
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::date::Utc;
 
 const MONTHS: [&str; 12] = [
     "January",
@@ -22,16 +23,13 @@ const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday",
 
 /// The template function: the present time in UTC by Python's format codes.
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    strftime(format, now)
+    strftime(format, Utc::now())
 }
 
-/// `seconds` after 1970-01-01 00:00 UTC, formatted.
-fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    let (year, month, day, day_of_year) = civil(days);
-    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[(days % 7 + 4) as usize % 7]);
+/// A time, formatted.
+fn strftime(format: &str, time: Utc) -> Result<String, Error> {
+    let Utc { year, month, day, day_of_year, weekday, hour, minute, second } = time;
+    let (month_name, day_name) = (MONTHS[month as usize - 1], DAYS[weekday as usize]);
     let hour12 = (hour + 11) % 12 + 1;
     let mut out = String::new();
     let mut chars = format.chars();
@@ -82,43 +80,19 @@ fn strftime(format: &str, seconds: u64) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Year, month (1–12), day (1–31) and day of the year (1–366) of a day counted from 1970-01-01, in the Gregorian
-/// calendar.
-fn civil(mut days: u64) -> (u64, u64, u64, u64) {
-    let leap = |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
-    // Whole cycles of 400 years first, so that the loop below is short for any clock.
-    let mut year = 1970 + days / 146_097 * 400;
-    days %= 146_097;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let day_of_year = days + 1;
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 1;
-    for length in lengths {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1, day_of_year)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dates_match_the_calendar() {
-        let at = |s| strftime("%Y-%m-%d %H:%M:%S %A %j", s).unwrap();
+        let at = |s| strftime("%Y-%m-%d %H:%M:%S %A %j", Utc::at(s)).unwrap();
         assert_eq!(at(0), "1970-01-01 00:00:00 Thursday 001");
         assert_eq!(at(951_782_400), "2000-02-29 00:00:00 Tuesday 060");
         assert_eq!(at(1_735_689_599), "2024-12-31 23:59:59 Tuesday 366");
         assert_eq!(at(4_102_444_800), "2100-01-01 00:00:00 Friday 001");
-        assert_eq!(strftime("%d %b %y, %-d/%-m %I %p %%", 1_735_689_599).unwrap(), "31 Dec 24, 31/12 11 PM %");
-        assert!(strftime("%Q", 0).unwrap_err().to_string().contains("followed by Q"));
-        assert!(strftime("%", 0).is_err());
+        assert_eq!(strftime("%d %b %y, %-d/%-m %I %p %%", Utc::at(1_735_689_599)).unwrap(), "31 Dec 24, 31/12 11 PM %");
+        assert!(strftime("%Q", Utc::at(0)).unwrap_err().to_string().contains("followed by Q"));
+        assert!(strftime("%", Utc::at(0)).is_err());
     }
 }

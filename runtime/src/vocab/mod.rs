@@ -304,4 +304,4 @@ impl Vocab {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

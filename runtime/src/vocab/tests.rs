@@ -44,6 +44,13 @@ fn vocab() -> Vocab {
     read(plan(&parts())).expect("a sound vocabulary")
 }
 
+/// The same, with a token that ends answers.
+pub(crate) fn letters() -> Vocab {
+    let mut plan = plan(&parts());
+    plan.push_kv("tokenizer.ggml.eos_token_id", Value::U32(IM_END));
+    read(plan).expect("a sound vocabulary")
+}
+
 /// The error for `parts` after `spoil`.
 fn spoiled(spoil: impl FnOnce(&mut Parts)) -> VocabError {
     let mut p = parts();
