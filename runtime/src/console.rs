@@ -3,7 +3,11 @@
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
+use anstyle::{Effects, Style};
 use qwren::terminal::{escape, shown};
+
+/// Dim text.
+pub const DIM: Style = Style::new().effects(Effects::DIMMED);
 
 /// How much is said on stderr, and to whom. A closed stderr is nobody's fault.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +40,17 @@ impl Console {
         let text = text.to_string();
         let lines = text.lines().map(str::trim_end).filter(|l| !l.is_empty());
         self.block(lines.collect::<Vec<_>>().join(" "));
+    }
+
+    /// One line beside the answer, unless quiet; dim where a terminal can show that.
+    pub fn aside(self, text: impl Display) {
+        let stderr = std::io::stderr();
+        let dim = self.terminal && anstream::AutoStream::choice(&stderr) != anstream::ColorChoice::Never;
+        match dim {
+            false => self.note(text),
+            true if self.quiet => {}
+            true => drop(writeln!(std::io::stderr(), "{DIM}{}{DIM:#}", escape(&text.to_string()))),
+        }
     }
 
     /// Lines that somebody asked for.

@@ -6,6 +6,7 @@ use std::panic::{self, UnwindSafe};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
+use qwren::constraint::ConstraintError;
 use qwren::ggml::GgmlError;
 use qwren::model::ModelError;
 use qwren::session::{EvalError, SessionError};
@@ -112,7 +113,7 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
             EvalError::Failed(_) | EvalError::Ggml(_) => Exit::Fault,
         });
     }
-    link.is::<LevelError>().then_some(Exit::Usage)
+    (link.is::<LevelError>() || link.is::<ConstraintError>()).then_some(Exit::Usage)
 }
 
 fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {

@@ -6,7 +6,7 @@ use qwren::stream::FinishReason;
 use serde::Serialize;
 
 use crate::args::cache_bytes;
-use crate::generate::Timings;
+use crate::generate::{ThoughtCut, Timings};
 use crate::units::{bytes, count, digits};
 
 /// What runs, and how.
@@ -29,8 +29,27 @@ pub fn start_line(model: &Model, options: &Options, seed: u64) -> String {
 }
 
 /// What it came to.
-pub fn end_line(timings: &Timings, reason: FinishReason) -> String {
-    format!("{} | ended by: {}", rates_text(timings), in_words(reason))
+pub fn end_line(timings: &Timings, reason: FinishReason, cut: Option<ThoughtCut>) -> String {
+    format!("{} | ended by: {}{}", rates_text(timings), in_words(reason), cut_in_words(cut))
+}
+
+/// What one answer of a conversation took, and how full the context is: `used` of `ctx` tokens.
+pub fn status_line(t: &Timings, reason: FinishReason, cut: Option<ThoughtCut>, used: usize, ctx: usize) -> String {
+    let reason = match reason {
+        FinishReason::Length => "as long as -n allows; ",
+        FinishReason::Stop => "at a stop string; ",
+        _ => "",
+    };
+    let (tokens, rate) = (count(t.chosen, "token"), digits(t.decode_rate()));
+    format!("[{reason}{tokens}, {rate} tokens/s; context {used} of {ctx}{}]", cut_in_words(cut))
+}
+
+fn cut_in_words(cut: Option<ThoughtCut>) -> &'static str {
+    match cut {
+        None => "",
+        Some(ThoughtCut::Budget) => "; the thought by its budget",
+        Some(ThoughtCut::Loop) => "; the thought as it repeated itself",
+    }
 }
 
 fn in_words(reason: FinishReason) -> &'static str {
@@ -39,7 +58,6 @@ fn in_words(reason: FinishReason) -> &'static str {
         FinishReason::Stop => "a stop string",
         FinishReason::Length => "the length asked for",
         FinishReason::Context => "a full context",
-        FinishReason::Budget => "the thinking budget",
         FinishReason::Loop => "a repetition",
         FinishReason::Interrupt => "an interrupt",
     }

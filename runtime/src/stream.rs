@@ -14,8 +14,6 @@ pub enum FinishReason {
     Length,
     /// No room in the context.
     Context,
-    /// The thinking budget was used up.
-    Budget,
     /// The model repeated itself.
     Loop,
     /// Ctrl-C.
@@ -30,7 +28,6 @@ impl FinishReason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::Context => "context",
-            FinishReason::Budget => "budget",
             FinishReason::Loop => "loop",
             FinishReason::Interrupt => "interrupt",
         }
@@ -156,7 +153,7 @@ impl StopStrings {
 }
 
 /// Bytes of the longest end of `text` with which `stop` begins.
-pub(crate) fn overlap(text: &str, stop: &str) -> usize {
+pub fn overlap(text: &str, stop: &str) -> usize {
     (1..stop.len().min(text.len() + 1)).rev().find(|&n| text.as_bytes().ends_with(&stop.as_bytes()[..n])).unwrap_or(0)
 }
 

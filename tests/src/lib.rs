@@ -4,6 +4,7 @@ pub mod fixtures;
 pub mod generated;
 pub mod models;
 pub mod programs;
+pub mod pty;
 pub mod safetensors;
 pub mod split;
 pub mod tiny;

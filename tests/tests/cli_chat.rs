@@ -1,15 +1,28 @@
-//! `qwren chat`: one message through a pipe, a conversation at a terminal.
+//! `qwren chat` without a terminal: one message through a pipe, or lines of JSON.
+use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use qwren_tests::cli::{qwren, random_model, run};
-use rexpect::process::WaitStatus;
-use rexpect::session::{PtySession, spawn_command};
+use qwren_tests::{converted, data};
+use serde_json::{Value, json};
 
 fn chat(flags: &[&str]) -> Command {
     let mut command = qwren(["chat"]);
     command.args(flags).arg("-m").arg(random_model());
     command
+}
+
+/// A chat with the demo, which answers what it is asked.
+fn demo(flags: &[&str]) -> Command {
+    let mut command = qwren(["chat", "--temp", "0"]);
+    command.args(flags).arg("-m").arg(converted("demo", &data("demo"), "q8_0"));
+    command
+}
+
+/// What `chat --jsonl` answers to lines.
+fn lines(command: Command, messages: &[Value]) -> Vec<Value> {
+    let input: String = messages.iter().map(|m| format!("{m}\n")).collect();
+    run(command, &input).ok().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 #[test]
@@ -39,126 +52,140 @@ fn an_empty_message_and_a_prompt_that_does_not_fit_are_refused() {
     assert!(line.contains("the context holds 8"), "{line}");
 }
 
-/// A chat at a terminal whose answers are long.
-fn terminal(flags: &[&str]) -> PtySession {
-    let mut command = chat(flags);
-    command.env("TERM", "xterm").env_remove("NO_COLOR");
-    spawn_command(command, Some(15_000)).expect("a terminal")
-}
-
-fn exit_code(session: &mut PtySession) -> i32 {
-    session.exp_eof().expect("the program ends");
-    match session.process().wait().expect("a child") {
-        WaitStatus::Exited(_, code) => code,
-        other => panic!("{other:?}"),
-    }
+#[test]
+fn lines_of_json_are_a_conversation() {
+    let answers = lines(
+        demo(&["--jsonl", "--no-think", "--quiet"]),
+        &[json!("What is the capital of France?"), json!({"role": "user", "content": "What is 2 + 3?"})],
+    );
+    assert_eq!(answers[0]["content"], "The capital of France is Paris.");
+    assert_eq!(answers[1]["content"], "2 + 3 = 5.");
+    assert_eq!((&answers[0]["role"], &answers[0]["reason"]), (&json!("assistant"), &json!("eos")));
+    assert_eq!(answers[0].get("reasoning_content"), None);
+    let thought = lines(demo(&["--jsonl", "--think", "--quiet"]), &[json!("What is the opposite of hot?")]);
+    assert!(thought[0]["reasoning_content"].as_str().unwrap().contains("opposite"), "{}", thought[0]);
+    let wrong = run(demo(&["--jsonl", "--quiet"]), "{\"role\": \"king\", \"content\": \"x\"}\n");
+    assert_eq!(wrong.code, Some(2));
+    assert!(wrong.stderr.starts_with("qwren: stdin, line 1: is not a message"), "{}", wrong.stderr);
 }
 
 #[test]
-fn t1_three_turns_one_of_them_stopped_and_both_ways_to_leave() {
-    let flags = ["-n", "1500", "-c", "8192", "--ignore-eos", "--temp", "0", "--no-think", "--system", "Be brief."];
-    let mut p = terminal(&flags);
-    p.exp_string("/help lists the commands").unwrap();
-    p.exp_string("> ").unwrap();
-    p.send_line("One").unwrap();
-    p.exp_string("[as long as -n allows]").unwrap();
-
-    // Ctrl-C stops the answer and is not the first of two.
-    p.exp_string("> ").unwrap();
-    p.send_line("Two").unwrap();
-    // The line is taken, and the answer has begun: 30 characters and none of the editor's escape sequences.
-    p.exp_regex(r"2004l\r\n[^\x1b]{30}").unwrap();
-    let pressed = Instant::now();
-    p.send_control('c').unwrap();
-    p.exp_string("[stopped;").unwrap();
-    // 250 ms are promised; a machine that runs other tests beside this one gets twice that.
-    assert!(pressed.elapsed() < Duration::from_millis(500), "{:?}", pressed.elapsed());
-
-    p.exp_string("> ").unwrap();
-    p.send_line("/stats").unwrap();
-    p.exp_regex(r"prompt: \d+ tokens and \d+ reused").unwrap();
-    p.exp_string("> ").unwrap();
-    p.send_line("Three").unwrap();
-    p.exp_string("[as long as -n allows]").unwrap();
-
-    // A hint at the empty prompt; typing in between starts the count anew.
-    p.exp_string("> ").unwrap();
-    p.send_control('c').unwrap();
-    p.exp_string("Ctrl-C again leaves").unwrap();
-    p.exp_string("> ").unwrap();
-    p.send_line("/help").unwrap();
-    p.exp_string("//word").unwrap();
-    p.exp_string("> ").unwrap();
-    p.send_control('c').unwrap();
-    p.exp_string("Ctrl-C again leaves").unwrap();
-    p.exp_string("> ").unwrap();
-    p.send_control('c').unwrap();
-    assert_eq!(exit_code(&mut p), 130);
-}
-
-#[test]
-fn commands_act_and_unknown_ones_ask() {
-    let mut p = terminal(&["-n", "3", "--temp", "0.5", "--no-think"]);
-    p.exp_string("> ").unwrap();
-    p.send_line("/show").unwrap();
-    p.exp_regex(r"thinking\s+off").unwrap();
-    p.exp_regex(r"top-k\s+20\s+\(model card\)").unwrap();
-    p.exp_regex(r"temp\s+0.5\s+\(flag\)").unwrap();
-    p.send_line("/think").unwrap();
-    p.exp_string("[thinking is on]").unwrap();
-    p.send_line("/regen").unwrap();
-    p.exp_string("[there is no message to answer]").unwrap();
-    p.send_line("/path/to is what?").unwrap();
-    p.exp_string("/path/to is no command").unwrap();
-    p.send_line("n").unwrap();
-    p.send_line("/undo").unwrap();
-    p.exp_string("[there is no message to take back]").unwrap();
-    p.send_line("//path").unwrap();
-    p.exp_string("[as long as -n allows]").unwrap();
-    p.send_line("/undo").unwrap();
-    p.exp_string("[taken back: /path]").unwrap();
-    p.send_line("/clear").unwrap();
-    p.exp_string("[the conversation is empty]").unwrap();
-    p.send_control('d').unwrap();
-    assert_eq!(exit_code(&mut p), 0);
-}
-
-#[test]
-fn x6_a_full_context_lets_the_oldest_turns_go() {
-    let mut p = terminal(&["-n", "40", "-c", "128", "--ignore-eos", "--temp", "0", "--no-think"]);
-    let mut shown = String::new();
-    for _ in 0..6 {
-        p.send_line("Tell me something of the sea and of the sky").unwrap();
-        shown += &p.exp_string("[as long as -n allows]").unwrap();
-    }
-    assert!(shown.contains("[the context of 128 tokens is full: the oldest "), "{shown}");
-    p.send_line("/bye").unwrap();
-    assert_eq!(exit_code(&mut p), 0);
-}
-
-#[test]
-fn p11_the_processor_rests_at_the_prompt() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "echo pid $$; exec \"$@\"", "sh"]);
-    let chat = chat(&["-n", "20", "--ignore-eos", "--no-think"]);
-    command.arg(chat.get_program()).args(chat.get_args()).env("TERM", "xterm");
-    let mut p = spawn_command(command, Some(15_000)).expect("a terminal");
-    let (_, pid) = p.exp_regex(r"pid \d+").unwrap();
-    let pid = pid.trim_start_matches("pid ").to_owned();
-    p.exp_string("> ").unwrap();
-    p.send_line("Hello").unwrap();
-    p.exp_string("[as long as -n allows]").unwrap();
-    p.exp_string("> ").unwrap();
-    // utime and stime, in ticks of 10 ms, after the name in parentheses.
-    let ticks = || -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+fn q6_a_thought_ends_with_its_budget_and_the_answer_follows() {
+    let ask = |flags: &[&str]| {
+        let all = [&["--jsonl", "--think", "--quiet"][..], flags].concat();
+        lines(demo(&all), &[json!("What is the capital of France?")]).remove(0)
     };
-    std::thread::sleep(Duration::from_millis(100));
-    let before = ticks();
-    std::thread::sleep(Duration::from_millis(1000));
-    assert!(ticks() - before <= 2, "{} ticks", ticks() - before);
-    p.send_control('d').unwrap();
-    assert_eq!(exit_code(&mut p), 0);
+    let free = ask(&[]);
+    assert!(free["reasoning_content"].as_str().unwrap().len() > 20, "{free}");
+    let short = ask(&["--thinking-budget", "3", "--thinking-budget-message", "Enough."]);
+    let thought = short["reasoning_content"].as_str().unwrap();
+    assert!(
+        thought.ends_with("\n\nEnough.")
+            && free["reasoning_content"].as_str().unwrap().starts_with(thought.trim_end_matches("\n\nEnough.")),
+        "{thought}"
+    );
+    assert!(!short["content"].as_str().unwrap().is_empty(), "{short}");
+    let none = ask(&["--thinking-budget", "0"]);
+    assert_eq!(none.get("reasoning_content"), None, "a budget of 0 is no thought: {none}");
+    assert!(none["content"].as_str().unwrap().contains("Paris"), "{none}");
+    // Said on stderr.
+    let told = run(demo(&["--think", "--thinking-budget", "3"]), "What is the capital of France?");
+    assert!(told.stderr.contains("the thought by its budget"), "{}", told.stderr);
+}
+
+#[test]
+fn q5_a_model_that_repeats_itself_is_stopped() {
+    let flags = ["--no-think", "--temp", "0", "-n", "3000"];
+    let ended = run(chat(&flags), "Hello");
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.trim_end().ends_with("ended by: a repetition"), "{}", ended.stderr);
+    let free = run(chat(&[&flags[..], &["--no-loop-guard"]].concat()), "Hello");
+    assert!(free.stderr.trim_end().ends_with("ended by: the length asked for"), "{}", free.stderr);
+    assert!(free.stdout.starts_with(&ended.stdout) && free.stdout.len() > ended.stdout.len());
+}
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}, "sure": {"type": "boolean"}}, "required": ["city", "sure"], "additionalProperties": false}"#;
+
+#[test]
+fn an_answer_has_the_form_of_its_schema_and_a_thought_is_free() {
+    let thought = lines(
+        demo(&["--jsonl", "--think", "--quiet", "--json-schema", SCHEMA]),
+        &[json!("What is the capital of France?"), json!("What is the capital of Italy?")],
+    );
+    assert!(thought[0]["reasoning_content"].as_str().unwrap().len() > 10, "{}", thought[0]);
+    for (answer, city) in thought.iter().zip(["Paris", "Rome"]) {
+        let content: Value = serde_json::from_str(answer["content"].as_str().unwrap()).expect("JSON");
+        assert_eq!((&content["city"], content["sure"].is_boolean()), (&json!(city), true), "{answer}");
+    }
+    let plain = lines(
+        demo(&["--jsonl", "--no-think", "--quiet", "--json-schema", SCHEMA]),
+        &[json!("What is the capital of France?")],
+    );
+    // What must come is the schema's; which city, a model of this size can't say without a thought.
+    let content: Value = serde_json::from_str(plain[0]["content"].as_str().unwrap()).expect("JSON");
+    assert!(["Paris", "Rome"].contains(&content["city"].as_str().unwrap()), "{}", plain[0]);
+    // A thought that is cut off too.
+    let flags = ["--jsonl", "--think", "--quiet", "--json-schema", SCHEMA, "--thinking-budget", "2"];
+    let cut = lines(demo(&flags), &[json!("What is the capital of France?")]);
+    assert!(cut[0]["content"].as_str().unwrap().starts_with(r#"{"city": ""#), "{}", cut[0]);
+}
+
+#[test]
+fn a_grammar_comes_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("g.lark");
+    fs::write(&path, "start: \"The city is \" (\"Rome\" | \"Paris\") \"!\"\n").unwrap();
+    let flags = ["--no-think", "--quiet", "--grammar", path.to_str().unwrap()];
+    assert_eq!(run(demo(&flags), "What is the capital of France?").ok(), "The city is Paris!");
+    fs::write(&path, "start: (").unwrap();
+    let line = run(demo(&flags), "x").error(2);
+    assert!(line.starts_with(&format!("qwren: {}: ", path.display())), "{line}");
+    for schema in ["{\"type\": 3}", "{\"type\": \"object\"", "{\"$ref\": \"http://x/y\"}"] {
+        let line = run(demo(&["--quiet", "--json-schema", schema]), "x").error(2);
+        assert!(line.starts_with("qwren: --json-schema: "), "{line}");
+    }
+    assert!(run(demo(&["--quiet", "--json-schema", "/no/such.json"]), "x").error(2).contains("/no/such.json"));
+}
+
+/// Two functions.
+fn tools(dir: &std::path::Path) -> String {
+    let path = dir.join("tools.json");
+    let function =
+        |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    fs::write(&path, json!([function("add"), function("now")]).to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn calls_are_told_as_json_and_results_go_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let tools = tools(dir.path());
+    // The demo knows no functions, so a grammar makes it call some.
+    let grammar = dir.path().join("calls.lark");
+    let call = |name: &str| {
+        format!("<tool_call>\\n{{\\\"name\\\": \\\"{name}\\\", \\\"arguments\\\": {{\\\"a\\\": 1}}}}\\n</tool_call>")
+    };
+    fs::write(&grammar, format!("start: \"{}\\n{}\"\n", call("add"), call("now"))).unwrap();
+    let flags = ["--jsonl", "--no-think", "--quiet", "--tools", &tools, "--grammar", grammar.to_str().unwrap()];
+    let result = |text: &str| json!({"role": "tool", "content": text});
+    let answers = lines(demo(&flags), &[json!("What is 1 + 2?"), result("3"), result("12:00")]);
+    let calls = answers[0]["tool_calls"].as_array().unwrap();
+    let called: Vec<&Value> = calls.iter().map(|call| &call["function"]).collect();
+    assert_eq!(
+        called,
+        [&json!({"name": "add", "arguments": {"a": 1}}), &json!({"name": "now", "arguments": {"a": 1}})]
+    );
+    assert_eq!(answers[0]["content"], "");
+    assert_eq!(answers[1], Value::Null, "the second result is still awaited");
+    assert!(answers[2].is_object());
+    // One message: the calls are lines.
+    let flags = ["--no-think", "--quiet", "--tools", &tools, "--grammar", grammar.to_str().unwrap()];
+    let said = run(demo(&flags), "What is 1 + 2?").ok();
+    assert_eq!(said, "{\"name\":\"add\",\"arguments\":{\"a\":1}}\n{\"name\":\"now\",\"arguments\":{\"a\":1}}\n");
+}
+
+#[test]
+fn a_base_model_is_told_from_one_that_talks() {
+    let said = run(demo(&["--no-think", "-n", "1"]), "x").stderr;
+    assert!(!said.contains("base model"), "{said}");
 }

@@ -143,3 +143,99 @@ fn verbose_tells_the_causes() {
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.starts_with("qwren: /no/such.txt"), "{}", ended.stderr);
 }
+
+#[test]
+fn logprobs_are_those_of_the_model() {
+    let flags = ["-n", "4", "-p", PROMPT, "--temp", "0", "--logprobs", "3"];
+    let all = json(&flags);
+    let positions = all["logprobs"].as_array().unwrap();
+    assert_eq!(positions.len(), 4);
+    for (position, id) in positions.iter().zip(all["tokens"].as_array().unwrap()) {
+        let top = position["top"].as_array().unwrap();
+        assert_eq!((&position["id"], top.len()), (id, 3));
+        // Greedy: the chosen one is the most likely.
+        assert_eq!((&top[0]["id"], &top[0]["logprob"]), (id, &position["logprob"]));
+        let p: Vec<f64> = top.iter().map(|t| t["logprob"].as_f64().unwrap()).collect();
+        assert!(p[0] >= p[1] && p[1] >= p[2] && p.iter().map(|p| p.exp()).sum::<f64>() <= 1.0 + 1e-6, "{p:?}");
+    }
+    let text: String = positions.iter().map(|p| p["text"].as_str().unwrap()).collect();
+    assert_eq!(text, all["text"].as_str().unwrap());
+    assert_eq!(json(&flags[..6]).get("logprobs"), None);
+    let none = json(&["-n", "2", "-p", PROMPT, "--logprobs", "0"]);
+    assert_eq!(none["logprobs"][0]["top"], serde_json::json!([]));
+    assert!(none["logprobs"][0]["logprob"].as_f64().unwrap() <= 0.0);
+}
+
+#[test]
+fn echo_and_json_go_together() {
+    let all = json(&["-n", "4", "--temp", "0", "-p", PROMPT, "--echo"]);
+    let plain = json(&["-n", "4", "--temp", "0", "-p", PROMPT]);
+    assert_eq!(all["text"].as_str().unwrap(), format!("{PROMPT}{}", plain["text"].as_str().unwrap()));
+}
+
+#[test]
+fn x4_a_stop_string_over_tokens_is_not_printed() {
+    let all = json(&["-n", "12", "--temp", "0", "-p", PROMPT, "--logprobs", "0"]);
+    let pieces: Vec<&str> = all["logprobs"].as_array().unwrap().iter().map(|p| p["text"].as_str().unwrap()).collect();
+    // Two tokens that differ, so that neither alone is the stop string.
+    let at = (1..pieces.len() - 1).find(|&i| pieces[i] != pieces[i + 1]).expect("two tokens");
+    let stop = format!("{}{}", pieces[at], pieces[at + 1]);
+    let text = all["text"].as_str().unwrap();
+    let stopped = complete(&["-n", "12", "--temp", "0", "-p", PROMPT, "--stop", &stop, "--quiet"], "").ok();
+    assert_eq!(stopped, text.split(stop.as_str()).next().unwrap(), "{stop:?} in {text:?}");
+}
+
+#[test]
+fn t6_a_long_prompt_is_cut_at_the_front_only_when_asked() {
+    let long = "one two three four five six seven eight nine ten ".repeat(8);
+    let flags = ["-c", "64", "-n", "8", "--temp", "0", "-p", &long];
+    assert!(complete(&flags, "").error(2).contains("--truncate"));
+    let ended = complete(&[&flags[..], &["--truncate"]].concat(), "");
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.stderr.contains("of the prompt's ") && ended.stderr.contains("left out (--truncate)"),
+        "{}",
+        ended.stderr
+    );
+    let all = json(&[&flags[..], &["--truncate"]].concat());
+    assert_eq!((all["prompt_tokens"].as_u64(), all["reason"].as_str()), (Some(56), Some("length")));
+    // One that fits stays whole.
+    assert_eq!(json(&["-n", "1", "-p", PROMPT, "--truncate"])["prompt_tokens"], 12);
+}
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"name": {"enum": ["Ann", "Bob"]}, "age": {"type": "integer", "minimum": 1, "maximum": 99}}, "required": ["name", "age"], "additionalProperties": false}"#;
+
+#[test]
+fn a_schema_makes_any_model_say_json_and_forced_tokens_cost_no_choice() {
+    for temp in ["0", "1.5"] {
+        let all =
+            json(&["-p", PROMPT, "--temp", temp, "-s", "3", "--json-schema", SCHEMA, "--logprobs", "0", "-n", "200"]);
+        let said: Value = serde_json::from_str(all["text"].as_str().unwrap()).expect("JSON");
+        assert!(["Ann", "Bob"].contains(&said["name"].as_str().unwrap()));
+        assert!((1..=99).contains(&said["age"].as_i64().unwrap()));
+        assert_eq!(all["reason"], "eos");
+        // What is forced is told with the model's own opinion of it too.
+        assert_eq!(all["logprobs"].as_array().unwrap().len(), all["tokens"].as_array().unwrap().len());
+    }
+    // The same tokens whether they are evaluated together or, since their logits are wanted, each.
+    let flags = ["-p", PROMPT, "--temp", "0", "--json-schema", SCHEMA];
+    let (plain, each) = (json(&flags), json(&[&flags[..], &["--logprobs", "1"]].concat()));
+    assert_eq!(plain["tokens"], each["tokens"]);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("schema.json");
+    fs::write(&file, SCHEMA).unwrap();
+    assert_eq!(json(&["-p", PROMPT, "--temp", "0", "-j", file.to_str().unwrap()])["tokens"], plain["tokens"]);
+}
+
+#[test]
+fn a_thought_in_which_the_prompt_ends_is_exempt_from_the_grammar() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("g.lark");
+    fs::write(&file, "start: \"ok\"\n").unwrap();
+    let grammar = ["--grammar", file.to_str().unwrap(), "--temp", "0"];
+    assert_eq!(json(&[&["-p", PROMPT][..], &grammar].concat())["text"], "ok");
+    let thought = json(&[&["-p", "<think>\nhm", "-n", "5"][..], &grammar].concat());
+    assert_ne!(thought["text"], "ok");
+    assert_eq!(thought["reason"], "length");
+    assert_eq!(json(&[&["-p", "<think>\nhm</think>\n\n"][..], &grammar].concat())["text"], "ok");
+}

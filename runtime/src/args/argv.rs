@@ -7,7 +7,19 @@ const SHORT: [(&str, &str); 4] =
     [("-tb", "--threads-batch"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v"), ("-sys", "--system")];
 
 /// Options whose value is free text, so that the next argument is never an option.
-const TEXT: [&str; 7] = ["-p", "--prompt", "--system", "--system-prompt", "-sys", "--stop", "--reverse-prompt"];
+const TEXT: [&str; 11] = [
+    "-p",
+    "--prompt",
+    "--system",
+    "--system-prompt",
+    "-sys",
+    "--stop",
+    "--reverse-prompt",
+    "-j",
+    "--json-schema",
+    "--thinking-budget-message",
+    "--reasoning-budget-message",
+];
 
 /// Rewrites the short spellings, up to a `--`; values of text options stay as they are.
 pub fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

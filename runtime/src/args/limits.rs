@@ -24,9 +24,13 @@ pub struct LimitArgs {
     #[arg(long, visible_alias = "reverse-prompt", value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
 
-    /// Never choose a token that ends an answer
+    /// Never choose a token that ends an answer; repetitions don't end it either
     #[arg(long)]
     ignore_eos: bool,
+
+    /// Let an answer go on that only repeats itself
+    #[arg(long)]
+    no_loop_guard: bool,
 }
 
 impl LimitArgs {
@@ -34,6 +38,7 @@ impl LimitArgs {
     pub fn resolve(&self) -> Result<Limits, Failure> {
         let tokens = usize::try_from(self.predict).ok();
         let stops = StopStrings::new(self.stop.clone()).map_err(|err| Failure::usage(format!("--stop: {err}")))?;
-        Ok(Limits { tokens, stops, ignore_eos: self.ignore_eos })
+        let loop_guard = !self.no_loop_guard && !self.ignore_eos;
+        Ok(Limits { tokens, stops, ignore_eos: self.ignore_eos, loop_guard, budget: None })
     }
 }

@@ -1,14 +1,18 @@
 //! The command line as typed. What it means is worked out once, by each command, before anything is loaded.
 
 mod argv;
+mod grammar;
 mod limits;
+mod prompt_cache;
 mod run;
 mod sampling;
 pub mod text;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use grammar::GrammarArgs;
 pub use limits::LimitArgs;
+pub use prompt_cache::PromptCacheArgs;
 pub use run::{ContextArgs, ModelArgs, RunArgs, cache_bytes};
 pub use sampling::SamplingArgs;
 pub use text::TextArgs;

@@ -60,9 +60,9 @@ fn seed(text: &str) -> Result<Seed, &'static str> {
 }
 
 impl SamplingArgs {
-    /// The values that hold for this file and purpose, each with its source.
-    pub fn resolve(&self, header: &Header, purpose: Purpose) -> anyhow::Result<Resolved> {
-        let flags = Flags {
+    /// What was asked for.
+    pub fn flags(&self) -> Flags {
+        Flags {
             temp: self.temp,
             top_k: self.top_k,
             top_p: self.top_p,
@@ -75,9 +75,13 @@ impl SamplingArgs {
                 Some(Seed::Given(seed)) => Some(seed),
                 Some(Seed::Fresh) | None => None,
             },
-        };
+        }
+    }
+
+    /// The values that hold for this file and purpose, each with its source.
+    pub fn resolve(&self, header: &Header, purpose: Purpose) -> anyhow::Result<Resolved> {
         let file = FileSampling::from_gguf(header)?;
-        Ok(resolve(&flags, &file, purpose).map_err(|err| Failure::usage(err.to_string()))?)
+        Ok(resolve(&self.flags(), &file, purpose).map_err(|err| Failure::usage(err.to_string()))?)
     }
 }
 

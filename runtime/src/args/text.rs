@@ -1,7 +1,7 @@
 //! Text that a command works on: given, from a file, or from stdin.
 
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -26,17 +26,18 @@ impl TextArgs {
         if let Some(text) = &self.prompt {
             return Ok(text.clone());
         }
-        let (name, bytes) = match &self.file {
-            Some(path) => {
-                let name = path.display().to_string();
-                let bytes =
-                    std::fs::read(path).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
-                (name, bytes)
-            }
-            None => ("stdin".to_owned(), stdin(console)?),
-        };
-        decode(&name, bytes)
+        match &self.file {
+            Some(path) => read_file(path),
+            None => decode("stdin", stdin(console)?),
+        }
     }
+}
+
+/// A file's text, without one newline at its end.
+pub fn read_file(path: &Path) -> anyhow::Result<String> {
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
+    decode(&name, bytes)
 }
 
 /// All of stdin. At a terminal nothing would seem to happen, so say what is awaited.

@@ -2,9 +2,12 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use anstyle::{Effects, Style};
 use qwren::terminal::shown;
 use qwren::thinking::Part;
+
+use super::markdown::{Markdown, Styled};
+use super::tools::{Calls, Piece};
+use crate::console::DIM;
 
 /// What becomes of thoughts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -33,8 +36,16 @@ enum Last {
     Answer,
 }
 
-/// Dim text.
-const DIM: Style = Style::new().effects(Effects::DIMMED);
+/// How answers are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// What becomes of thoughts.
+    pub thoughts: Thinking,
+    /// Markdown is shown as such, on a terminal with colours.
+    pub markdown: bool,
+    /// Calls of functions are shown as lines of JSON.
+    pub tools: bool,
+}
 
 /// Prints one answer as it comes.
 pub struct Printer<W> {
@@ -43,27 +54,31 @@ pub struct Printer<W> {
     form: Form,
     last: Last,
     at_line_start: bool,
+    markdown: Option<Markdown>,
+    calls: Option<Calls>,
 }
 
 impl Printer<io::Stdout> {
     /// Prints to stdout.
-    pub fn stdout(thinking: Thinking) -> Printer<io::Stdout> {
+    pub fn stdout(view: View) -> Printer<io::Stdout> {
         let out = io::stdout();
         let colour = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
         let terminal = out.is_terminal();
-        Printer::new(out, terminal, colour, thinking)
+        Printer::new(out, terminal, colour, view)
     }
 }
 
 impl<W: Write> Printer<W> {
-    fn new(out: W, terminal: bool, colour: bool, thinking: Thinking) -> Printer<W> {
-        let form = match thinking {
+    fn new(out: W, terminal: bool, colour: bool, view: View) -> Printer<W> {
+        let form = match view.thoughts {
             Thinking::Hide => Form::Hidden,
             Thinking::Dim if !terminal => Form::Hidden,
             Thinking::Dim if colour => Form::Dimmed,
             Thinking::Dim | Thinking::Show => Form::Tags,
         };
-        Printer { out, terminal, form, last: Last::Nothing, at_line_start: true }
+        let markdown = (view.markdown && terminal && colour).then(Markdown::new);
+        let calls = view.tools.then(Calls::default);
+        Printer { out, terminal, form, last: Last::Nothing, at_line_start: true, markdown, calls }
     }
 
     /// Prints a piece at once.
@@ -82,7 +97,13 @@ impl<W: Write> Printer<W> {
                     self.leave_thought()?;
                 }
                 self.last = Last::Answer;
-                self.write(text, false)?;
+                match &mut self.calls {
+                    Some(calls) => {
+                        let pieces = calls.push(text);
+                        self.pieces(pieces)?;
+                    }
+                    None => self.answer(text)?,
+                }
             }
             // It can't be unprinted; what follows is set off from it.
             Part::WasThought if self.last == Last::Answer && self.form != Form::Hidden => self.last = Last::Thought,
@@ -96,10 +117,53 @@ impl<W: Write> Printer<W> {
         if self.last == Last::Thought && self.form == Form::Tags {
             self.close_thought()?;
         }
+        if let Some(calls) = &mut self.calls {
+            let pieces = calls.finish();
+            self.pieces(pieces)?;
+        }
+        if let Some(markdown) = &mut self.markdown {
+            let rest = markdown.finish();
+            self.styled(&rest)?;
+        }
         if self.terminal && !self.at_line_start {
             self.out.write_all(b"\n")?;
+            self.at_line_start = true;
         }
         self.out.flush()
+    }
+
+    /// Words and calls, each call on a line of its own.
+    fn pieces(&mut self, pieces: Vec<Piece>) -> io::Result<()> {
+        for piece in pieces {
+            match piece {
+                // Line breaks around calls are the template's.
+                Piece::Text(text) if text.trim().is_empty() && self.at_line_start => {}
+                Piece::Text(text) => self.answer(&text)?,
+                Piece::Call(call) => {
+                    let line_end = if self.at_line_start { "" } else { "\n" };
+                    self.write(&format!("{line_end}{}\n", call.line()), false)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, text: &str) -> io::Result<()> {
+        match &mut self.markdown {
+            Some(markdown) => {
+                let pieces = markdown.push(text);
+                self.styled(&pieces)
+            }
+            None => self.write(text, false),
+        }
+    }
+
+    fn styled(&mut self, pieces: &[Styled]) -> io::Result<()> {
+        for (style, text) in pieces {
+            self.at_line_start = text.ends_with('\n');
+            write!(self.out, "{style}{}{style:#}", shown(text, self.terminal))?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, text: &str, dim: bool) -> io::Result<()> {
@@ -135,8 +199,12 @@ impl<W: Write> Printer<W> {
 mod tests {
     use super::*;
 
-    fn printed(terminal: bool, colour: bool, thinking: Thinking, parts: &[Part]) -> String {
-        let mut printer = Printer::new(Vec::new(), terminal, colour, thinking);
+    fn printed(terminal: bool, colour: bool, thoughts: Thinking, parts: &[Part]) -> String {
+        viewed(terminal, colour, View { thoughts, markdown: false, tools: false }, parts)
+    }
+
+    fn viewed(terminal: bool, colour: bool, view: View, parts: &[Part]) -> String {
+        let mut printer = Printer::new(Vec::new(), terminal, colour, view);
         parts.iter().for_each(|part| printer.put(part).unwrap());
         printer.end().unwrap();
         String::from_utf8(printer.out).unwrap()
@@ -178,5 +246,23 @@ mod tests {
         let parts = [Part::Answer("Hm".into()), Part::WasThought, Part::Answer("Yes".into())];
         assert_eq!(printed(true, true, Thinking::Dim, &parts), "Hm\n\nYes\n");
         assert_eq!(printed(false, false, Thinking::Show, &parts), "Hm\n</think>\n\nYes");
+    }
+
+    #[test]
+    fn t15_markdown_is_for_terminals_that_show_it() {
+        let view = View { thoughts: Thinking::Dim, markdown: true, tools: false };
+        let parts = [Part::Answer("a **b".into()), Part::Answer("** \x1b]0;x\x07".into())];
+        assert_eq!(viewed(true, true, view, &parts), "a \x1b[1mb\x1b[0m \\u{1b}]0;x\\u{7}\n");
+        assert_eq!(viewed(true, false, view, &parts), "a **b** \\u{1b}]0;x\\u{7}\n");
+        assert_eq!(viewed(false, true, view, &parts), "a **b** \x1b]0;x\x07");
+    }
+
+    #[test]
+    fn calls_are_lines_of_json() {
+        let view = View { thoughts: Thinking::Dim, markdown: false, tools: true };
+        let parts =
+            ["I look.\n", "<tool_call>", "\n{\"name\": \"f\", \"arguments\": {\"x\": 1}}\n", "</tool_call>", "\n"];
+        let parts = parts.map(|text| Part::Answer(text.into()));
+        assert_eq!(viewed(false, false, view, &parts), "I look.\n{\"name\":\"f\",\"arguments\":{\"x\":1}}\n");
     }
 }

@@ -1,22 +1,27 @@
 //! `qwren complete`: raw text completion.
 
-use std::io::{self, IsTerminal, Write};
+mod output;
+
+use std::sync::Arc;
 
 use qwren::sampler::{Purpose, Sampler};
 use qwren::session::Session;
 use qwren::stream::FinishReason;
-use qwren::terminal::shown;
 use qwren::thinking::Part;
 use qwren::vocab::{Specials, Vocab};
-use serde::Serialize;
 
-use crate::args::{ContextArgs, LimitArgs, RunArgs, SamplingArgs, TextArgs};
+use self::output::{Completion, Output};
+use crate::args::{ContextArgs, GrammarArgs, LimitArgs, PromptCacheArgs, RunArgs, SamplingArgs, TextArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::generate::{Answer, Engine};
+use crate::generate::{Answer, Engine, Gate, Recorder};
 use crate::load;
 use crate::report;
 use crate::signals::{Interrupt, Second};
+use crate::units::count;
+
+/// The most tokens that `--logprobs` lists for each position.
+const MAX_LOGPROBS: u16 = 1000;
 
 /// Options of `qwren complete`.
 #[derive(Debug, clap::Args)]
@@ -36,9 +41,19 @@ pub struct Args {
     #[command(flatten)]
     sampling: SamplingArgs,
 
+    #[command(flatten)]
+    grammar: GrammarArgs,
+
+    #[command(flatten)]
+    prompt_cache: PromptCacheArgs,
+
     /// Special tokens in the prompt, such as <|im_start|>, are text like any other
     #[arg(long)]
     no_special: bool,
+
+    /// Leave out the beginning of a prompt that does not fit the context, instead of refusing it
+    #[arg(long)]
+    truncate: bool,
 
     /// Print the prompt before the completion
     #[arg(long)]
@@ -47,36 +62,33 @@ pub struct Args {
     /// One line of JSON when all is done, instead of text as it comes
     #[arg(long)]
     json: bool,
-}
 
-/// The result with --json.
-#[derive(Debug, Serialize)]
-struct Completion<'a> {
-    text: &'a str,
-    tokens: &'a [u32],
-    prompt_tokens: usize,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop: Option<&'a str>,
-    seed: u64,
-    timings: report::Rates,
+    /// With --json: the log-probability of each token and of the K most likely ones, as the model gives them
+    #[arg(long, value_name = "K", requires = "json", value_parser = clap::value_parser!(u16).range(0..=i64::from(MAX_LOGPROBS)))]
+    logprobs: Option<u16>,
 }
 
 /// Completes the prompt.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
     let model = load::model(path)?;
-    let vocab = load::vocab(path, model.gguf().header())?;
+    let vocab = Arc::new(load::vocab(path, model.gguf().header())?);
     let options = args.run.options(args.context.resolve(model.hparams().ctx_train));
     args.run.check_memory(&model, &options)?;
 
     let text = args.text.read(console)?;
-    let prompt = encode(&vocab, &text, args.no_special)?;
-    check_length(prompt.len(), options.ctx)?;
     let limits = args.limits.resolve()?;
+    let mut prompt = encode(&vocab, &text, args.no_special)?;
+    if args.truncate {
+        truncate(&mut prompt, &vocab, options.ctx, limits.tokens, console);
+    }
+    check_length(prompt.len(), options.ctx)?;
     let sampling = args.sampling.resolve(model.gguf().header(), Purpose::Complete)?.sampling();
+    let grammar = args.grammar.compile(&vocab)?;
     let mut session = Session::new(&model, &options)?;
     console.note(report::start_line(&model, &options, sampling.seed));
+
+    let prompt_cache = args.prompt_cache.load(&mut session, console);
 
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut engine = Engine { session: &mut session, vocab: &vocab, interrupt: interrupt.flag(), console };
@@ -84,28 +96,24 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     if args.echo {
         output.put(&text)?;
     }
-    let mut answer = Answer::raw(limits, Sampler::new(sampling));
+    let mut answer = Answer::raw(limits, Sampler::new(sampling), &vocab, &prompt);
+    answer.recorder = Recorder::new(args.logprobs.map(usize::from));
+    if let Some(grammar) = &grammar {
+        answer.constrain(Gate::new(grammar.start(), None));
+    }
     let mut sink = |part: Part| match part {
         Part::Answer(text) | Part::Thought(text) => output.put(&text),
         Part::WasThought => Ok(()),
     };
     let reason = answer.run(&mut engine, &prompt, &mut sink)?;
     answer.finish(&mut sink)?;
+    prompt_cache.save(&session, prompt.len(), console);
     if args.json {
-        let line = serde_json::to_string(&Completion {
-            text: &output.text,
-            tokens: &answer.tokens,
-            prompt_tokens: prompt.len(),
-            reason: reason.name(),
-            stop: answer.stop(),
-            seed: sampling.seed,
-            timings: report::Rates::of(&answer.timings),
-        })?;
-        writeln!(io::stdout(), "{line}")?;
+        Completion::of(&output, &answer, &vocab, prompt.len(), reason, sampling.seed).print()?;
     } else {
         output.end()?;
     }
-    console.note(report::end_line(&answer.timings, reason));
+    console.note(report::end_line(&answer.timings, reason, answer.thought_cut));
     Ok(if reason == FinishReason::Interrupt { Exit::Interrupted } else { Exit::Done })
 }
 
@@ -120,48 +128,30 @@ fn encode(vocab: &Vocab, text: &str, no_special: bool) -> anyhow::Result<Vec<u32
     Ok(ids)
 }
 
+/// Takes as much from the front of a prompt that is too long that `tokens` more fit behind it, or a quarter of the context.
+/// A start token stays.
+fn truncate(prompt: &mut Vec<u32>, vocab: &Vocab, ctx: usize, tokens: Option<usize>, console: Console) {
+    if prompt.len() <= ctx {
+        return;
+    }
+    let room = tokens.unwrap_or(usize::MAX).min(ctx / 4);
+    let kept = usize::from(vocab.add_bos() && ctx > room);
+    let cut = prompt.len() - (ctx - room);
+    let all = prompt.len();
+    prompt.drain(kept..kept + cut);
+    console.note(format_args!("the first {} of the prompt's {all} are left out (--truncate)", count(cut, "token")));
+}
+
 fn check_length(tokens: usize, ctx: usize) -> Result<(), Failure> {
     if tokens == 0 {
         return Err(Failure::usage("the prompt is empty; give one with -p, -f or on stdin"));
     }
     if tokens > ctx {
         let text = format!(
-            "the prompt has {tokens} tokens, the context holds {ctx}; shorten it or enlarge the context with -c"
+            "the prompt has {tokens} tokens, the context holds {ctx}; shorten it, enlarge the context with -c, or cut its \
+             beginning with --truncate"
         );
         return Err(Failure::usage(text));
     }
     Ok(())
-}
-
-/// Where the text goes: to stdout as it comes, or together for JSON.
-struct Output {
-    text: String,
-    collect: bool,
-    terminal: bool,
-    at_line_start: bool,
-}
-
-impl Output {
-    fn new(collect: bool) -> Output {
-        Output { text: String::new(), collect, terminal: io::stdout().is_terminal(), at_line_start: true }
-    }
-
-    fn put(&mut self, text: &str) -> io::Result<()> {
-        if self.collect {
-            self.text.push_str(text);
-            return Ok(());
-        }
-        if text.is_empty() {
-            return Ok(());
-        }
-        self.at_line_start = text.ends_with('\n');
-        let mut out = io::stdout().lock();
-        out.write_all(shown(text, self.terminal).as_bytes())?;
-        out.flush()
-    }
-
-    /// Completes a terminal's line; a pipe's bytes are left as they are.
-    fn end(&self) -> io::Result<()> {
-        if self.terminal && !self.at_line_start { writeln!(io::stdout()) } else { Ok(()) }
-    }
 }
