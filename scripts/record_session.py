@@ -138,7 +138,7 @@ def record(program, model):
                 screen.feed(text, time.monotonic() - start)
 
         at = 0
-        read_until("> ")
+        read_until(">")
         read_until(None, 0.5)
         for line, mark in SCRIPT:
             for key in line:
