@@ -83,6 +83,11 @@ pub fn memory_available() -> Option<u64> {
     v2.chain(v1).chain(meminfo).min()
 }
 
+/// Whether `bytes` of a file can stay in memory.
+pub fn has_room_for(bytes: u64) -> bool {
+    memory_available().is_none_or(|room| bytes <= room)
+}
+
 /// All memory of the machine in bytes.
 pub fn memory_total() -> Option<u64> {
     field_kib(&read_to_string("/proc/meminfo").ok()?, "MemTotal:")

@@ -15,6 +15,7 @@ mod progress;
 mod report;
 mod signals;
 mod units;
+mod warm;
 
 use std::process::ExitCode;
 

@@ -1,15 +1,19 @@
 //! A model in memory: one GGUF file, or all parts of a split one, mapped, so that weights are read where they lie.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Advice, Mmap, MmapMut};
 
 use super::cursor::HEADER_CAP;
 use super::error::GgufError;
 use super::header::{Header, TensorInfo};
 use super::split::{self, Place};
+
+/// Read at a time: long enough for any disk's full speed, short enough to say how far it is.
+pub const PIECE: usize = 16 << 20;
 
 /// A mapped model with a checked header.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub struct GgufFile {
 #[derive(Debug)]
 pub struct GgufPart {
     path: PathBuf,
+    file: File,
+    /// The file, or a copy of it.
     map: Mmap,
     data_offset: u64,
 }
@@ -80,7 +86,69 @@ impl GgufFile {
     }
 }
 
+impl GgufFile {
+    /// Reads all files, in order, into memory of this process in large pages, and uses them there instead of where they are
+    /// mapped: a third faster to read, since far fewer page tables are walked. `progress` hears how many bytes were read.
+    ///
+    /// # Errors
+    /// A file can't be read any more, or there is no memory; what was not copied stays mapped.
+    pub fn copy_to_huge_pages(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GgufError> {
+        let mut done = 0;
+        for part in &mut self.parts {
+            part.copy_to_huge_pages(&mut done, progress).map_err(|e| GgufError::from(e).in_file(&part.path))?;
+        }
+        Ok(())
+    }
+
+    /// Asks the system to read `bytes`, which lie in this model, without waiting for them. No more than a hint.
+    pub fn will_need(&self, bytes: &[u8]) {
+        let start = bytes.as_ptr() as usize;
+        for part in &self.parts {
+            let base = part.map.as_ptr() as usize;
+            if start >= base && start + bytes.len() <= base + part.map.len() {
+                let _ = part.map.advise_range(Advice::WillNeed, start - base, bytes.len());
+            }
+        }
+    }
+}
+
 impl GgufPart {
+    /// Brings the bytes `span` of the file into memory and waits for them. No more than a service: what fails here fails
+    /// again, and is told, where the bytes are used.
+    ///
+    /// # Panics
+    /// The file has no such bytes.
+    pub fn read_ahead(&self, span: Range<usize>) {
+        let bytes = &self.map[span.clone()];
+        // Pages and their table entries at once. Other systems are asked for the pages, and waited for by touching them.
+        #[cfg(target_os = "linux")]
+        let read = self.map.advise_range(Advice::PopulateRead, span.start, span.len()).is_ok();
+        #[cfg(not(target_os = "linux"))]
+        let read = false;
+        if !read {
+            let _ = self.map.advise_range(Advice::WillNeed, span.start, span.len());
+            bytes.iter().step_by(4096).for_each(|byte| {
+                std::hint::black_box(*byte);
+            });
+        }
+    }
+
+    fn copy_to_huge_pages(&mut self, done: &mut u64, progress: &mut dyn FnMut(u64)) -> std::io::Result<()> {
+        let mut copy = MmapMut::map_anon(self.map.len())?;
+        #[cfg(target_os = "linux")]
+        // Without them it is a copy in small pages: no loss.
+        let _ = copy.advise(Advice::HugePage);
+        let mut file = &self.file;
+        file.rewind()?;
+        for piece in copy.chunks_mut(PIECE) {
+            file.read_exact(piece)?;
+            *done += piece.len() as u64;
+            progress(*done);
+        }
+        self.map = copy.make_read_only()?;
+        Ok(())
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -114,7 +182,7 @@ impl GgufPart {
         // and spans were copied out of the map before they were checked.
         let map = unsafe { Mmap::map(&file)? };
         let header = Header::parse(&map, map.len() as u64)?;
-        Ok((GgufPart { path: path.to_owned(), map, data_offset: header.data_offset }, header))
+        Ok((GgufPart { path: path.to_owned(), file, map, data_offset: header.data_offset }, header))
     }
 }
 

@@ -21,7 +21,7 @@ mod write;
 
 pub(crate) use cursor::HEADER_CAP;
 pub use error::{GgufError, Quoted};
-pub use file::{GgufFile, GgufPart};
+pub use file::{GgufFile, GgufPart, PIECE};
 pub(crate) use foreign::recognise;
 pub use header::{Header, TensorInfo};
 pub use value::{Array, Value, ValueType};

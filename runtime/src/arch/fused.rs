@@ -4,6 +4,7 @@ use super::emit::{self, Emit, ExpertWeights};
 use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
 use crate::kv::KvCache;
+use crate::machine;
 use crate::model::{Model, Weight};
 use crate::ops::State;
 use crate::ops::attention::Attention;
@@ -31,6 +32,8 @@ struct Sized<'m> {
 /// Computes a session's batches with our own operations.
 pub struct FusedEngine<'m> {
     model: &'m Model,
+    /// The file is larger than the memory: ask for what is needed next.
+    ahead: bool,
     threads: Threads,
     state: State,
     /// Most recently used last.
@@ -45,7 +48,16 @@ impl<'m> FusedEngine<'m> {
     /// # Errors
     /// When ggml gives no backend.
     pub fn new(model: &'m Model, state: State, threads: Threads) -> Result<FusedEngine<'m>> {
-        Ok(FusedEngine { model, threads, state, bodies: Vec::new(), heads: Vec::new(), backend: Backend::new()? })
+        let ahead = !machine::has_room_for(model.gguf().file_len());
+        Ok(FusedEngine {
+            model,
+            ahead,
+            threads,
+            state,
+            bodies: Vec::new(),
+            heads: Vec::new(),
+            backend: Backend::new()?,
+        })
     }
 
     fn emitter(&self, n: usize, tensors: usize) -> Result<Fused<'m, '_>> {
@@ -236,7 +248,8 @@ impl<'m> Emit<'m> for Fused<'m, '_> {
         let watched = self.watched(w.gate).zip(self.watched(w.down)).map(|(first, second)| [first, second]);
         let all = |weight| Mat::all(self.engine.model, weight, self.engine.state.level);
         let (gate, up, down) = (all(w.gate), all(w.up), all(w.down));
-        let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights, watched };
+        let ahead = self.engine.ahead.then(|| self.engine.model.gguf());
+        let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights, ahead, watched };
         self.b.custom(&[h, residual], [hp.hidden, self.n], op)
     }
 }

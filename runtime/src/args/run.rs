@@ -7,8 +7,10 @@ use qwren::machine;
 use qwren::model::Model;
 use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Threads, WORK_BYTES};
 
+use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::units::bytes;
+use crate::warm;
 
 /// The model file.
 #[derive(Debug, clap::Args)]
@@ -48,6 +50,14 @@ pub struct RunArgs {
     /// Compute with ggml's own operations instead of ours: slower, for comparison
     #[arg(long, help_heading = "Machine")]
     pub stock_ops: bool,
+
+    /// Don't read the whole file at the start: pages come as they are needed
+    #[arg(long, help_heading = "Machine")]
+    pub no_warm: bool,
+
+    /// Use the weights where the file is mapped, even where there is room for a faster copy in huge pages
+    #[arg(long, help_heading = "Machine")]
+    pub mmap: bool,
 
     /// Run even if the memory looks too small
     #[arg(long, help_heading = "Machine")]
@@ -119,8 +129,16 @@ impl RunArgs {
         Options { ctx, batch: self.batch_size, threads, type_k, type_v, stock_ops: self.stock_ops }
     }
 
-    /// Refuses, with the numbers, what can't fit in memory.
-    pub fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {
+    /// Refuses, with the numbers, what can't fit in memory; reads the model into it otherwise.
+    pub fn prepare(&self, model: &mut Model, options: &Options, console: Console) -> anyhow::Result<()> {
+        self.check_memory(model, options)?;
+        if !self.no_warm {
+            warm::warm(model, cache_bytes(model, options), self.mmap, console)?;
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {
         let Some(room) = machine::memory_available().filter(|_| !self.force) else { return Ok(()) };
         let file = model.gguf().file_len();
         let cache = cache_bytes(model, options);

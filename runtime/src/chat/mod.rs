@@ -44,12 +44,12 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         return store::list();
     }
     let path = &args.run.model.model;
-    let model = load::model(path)?;
-    let header = model.gguf().header();
-    let vocab = Arc::new(load::vocab(path, header)?);
-    let template = load::template(path, header)?;
+    let mut model = load::model(path)?;
+    let vocab = Arc::new(load::vocab(path, model.gguf().header())?);
+    let template = load::template(path, model.gguf().header())?;
     let options = args.run.options(args.context.resolve(model.hparams().ctx_train));
-    args.run.check_memory(&model, &options)?;
+    args.run.prepare(&mut model, &options, console)?;
+    let header = model.gguf().header();
 
     let asked = args.asked_to_think();
     let has_switch = template.has_thinking_switch();

@@ -53,7 +53,7 @@ impl Op<State> for Attention {
             let parts = sized(&mut partial, ranges * n * cols);
             let bands = (0..=ranges).map(|r| r * n).collect();
             let tiles = Tiles::new(parts, cols, bands, self.group * (self.head_dim + 2));
-            let done = st.crew.tiles(io.stop, &[tiles], |scratch, _, mut tile| {
+            let done = st.crew.tiles(io.stop, &mut [tiles], |scratch, _, mut tile| {
                 let (range, head) = (tile.band(), tile.cols().start / tile.cols().len());
                 let mut rows = Rows::new(&job, head, 0..n, scratch);
                 rows.range(range);
@@ -65,7 +65,7 @@ impl Op<State> for Attention {
         } else {
             let bands = (0..n).step_by(TOKENS).chain([n]).collect();
             let tiles = Tiles::new(io.dst, width, bands, self.group * self.head_dim);
-            st.crew.tiles(io.stop, &[tiles], |scratch, _, mut tile| {
+            st.crew.tiles(io.stop, &mut [tiles], |scratch, _, mut tile| {
                 let (tokens, cols) = (tile.rows(), tile.cols());
                 let mut rows = Rows::new(&job, cols.start / cols.len(), tokens.clone(), scratch);
                 for range in 0..(start + tokens.end).div_ceil(RANGE) {

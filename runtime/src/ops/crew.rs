@@ -56,13 +56,17 @@ impl Crew {
     pub fn tiles(
         &mut self,
         stop: &AtomicBool,
-        outputs: &[Tiles<'_>],
+        outputs: &mut [Tiles<'_>],
         work: impl Fn(&mut Scratch, usize, Tile<'_>) + Sync,
     ) -> Result<(), Fault> {
-        let all = outputs.iter().map(Tiles::len).sum();
-        self.share(stop, all, |scratch| {
+        let all: usize = outputs.iter().map(Tiles::len).sum();
+        let workers = self.active.min(all);
+        outputs.iter_mut().for_each(|tiles| tiles.share_out(workers));
+        let outputs = &*outputs;
+        self.share(stop, workers, |worker, scratch| {
             for (i, output) in outputs.iter().enumerate() {
-                while let Some(tile) = output.take() {
+                let mut share = output.worker(worker);
+                while let Some(tile) = share.take() {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
@@ -86,7 +90,7 @@ impl Crew {
         const FEW: usize = 4;
         let pieces = if items.len() <= FEW { 1 } else { items.len() };
         let items = Mutex::new(items);
-        self.share(stop, pieces, |scratch| {
+        self.share(stop, pieces, |_, scratch| {
             loop {
                 let next = lock(&items).next();
                 match next {
@@ -97,9 +101,14 @@ impl Crew {
         })
     }
 
-    fn share(&mut self, stop: &AtomicBool, pieces: usize, work: impl Fn(&mut Scratch) + Sync) -> Result<(), Fault> {
+    fn share(
+        &mut self,
+        stop: &AtomicBool,
+        pieces: usize,
+        work: impl Fn(usize, &mut Scratch) + Sync,
+    ) -> Result<(), Fault> {
         let scratch = &self.scratch;
-        self.pool.run(self.active.min(pieces), &|worker| work(&mut lock(&scratch[worker])))?;
+        self.pool.run(self.active.min(pieces), &|worker| work(worker, &mut lock(&scratch[worker])))?;
         if stop.load(Ordering::Relaxed) { Err(Fault::Interrupted) } else { Ok(()) }
     }
 }

@@ -42,6 +42,11 @@ impl<'m> Mat<'m> {
         Mat::all(model, weight, level)[0]
     }
 
+    /// Its rows as they lie in the file.
+    pub fn bytes(&self) -> &'m [u8] {
+        self.bytes
+    }
+
     /// `out[t, r] = ⟨row r, token t⟩` for the rows `r` in `range`; `out` is `[tokens, range]`.
     pub fn multiply(&self, range: Range<usize>, acts: ActView<'_>, out: &mut [f32]) {
         let w = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
@@ -85,11 +90,11 @@ impl ActSets {
     }
 }
 
-/// Rows of a matrix that make a piece of work. With one token a piece is a GEMV over memory: large enough to be worth a
-/// counter, small enough that all workers end together. With many, a piece's rows are unpacked once and meet all tokens,
+/// Rows of a matrix that make a piece of work. With one token a piece is a GEMV over memory: large enough to be worth
+/// being taken, small enough that all workers end together. With many, a piece's rows are unpacked once and meet all tokens,
 /// whose results go through the worker's scratch: that must stay in its cache.
 pub fn strip(rows: usize, tokens: usize, workers: usize) -> usize {
-    if tokens > 1 { 32 } else { (rows / (workers * 4)).next_multiple_of(16).clamp(16, 128) }
+    if tokens > 1 { 32 } else { (rows / (workers * 8)).next_multiple_of(16).clamp(16, 64) }
 }
 
 /// Quantizes `x` `[n, cols]` for `mats` and fills `outs`, each `[n, rows]` of its matrix; `add` `[n, rows]` is added to the
@@ -111,9 +116,9 @@ pub fn multiply(
     }
     let workers = st.crew.active();
     let tile = |(m, out): (&Mat<'_>, _)| Tiles::new(out, m.rows, vec![0, n], strip(m.rows, n, workers));
-    let tiles: Vec<Tiles<'_>> = mats.iter().zip(outs).map(tile).collect();
+    let mut tiles: Vec<Tiles<'_>> = mats.iter().zip(outs).map(tile).collect();
     let acts = &st.acts;
-    st.crew.tiles(stop, &tiles, |scratch, i, mut tile| {
+    st.crew.tiles(stop, &mut tiles, |scratch, i, mut tile| {
         let (m, range) = (&mats[i], tile.cols());
         let view = acts.view(m.kernel.act);
         if n == 1 {

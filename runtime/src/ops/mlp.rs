@@ -21,7 +21,7 @@ impl Op<State> for SwiGlu<'_> {
         }
         let tiles = Tiles::new(io.dst, gate.rows, vec![0, n], strip(gate.rows, n, st.crew.active()));
         let (acts, vec) = (&st.acts, st.vec);
-        st.crew.tiles(io.stop, &[tiles], |scratch, _, mut tile| {
+        st.crew.tiles(io.stop, &mut [tiles], |scratch, _, mut tile| {
             let range = tile.cols();
             let g = sized(&mut scratch.a, n * range.len());
             let u = sized(&mut scratch.b, n * range.len());

@@ -4,6 +4,7 @@ use super::State;
 use super::crew::sized;
 use super::linear::{Mat, multiply, strip};
 use crate::ggml::{Fault, Io, Op, Tiles};
+use qwren_quant::gguf::GgufFile;
 
 /// From `h` `[n, hidden]` and the residual stream `[n, hidden]` to the new residual stream.
 pub struct Experts<'m> {
@@ -21,6 +22,9 @@ pub struct Experts<'m> {
     pub norm_weights: bool,
     /// Entries of [`State::fed`] for the inputs of `gate` (and `up`) and `down`, where they are summed.
     pub watched: Option<[usize; 2]>,
+    /// The model's file, when it is larger than the memory: the chosen experts are asked for before the first one is read,
+    /// so that the disk works on all of them at once.
+    pub ahead: Option<&'m GgufFile>,
 }
 
 /// Buffers of the expert layers.
@@ -66,6 +70,11 @@ impl Experts<'_> {
         probs.chunks_exact_mut(self.router.rows).for_each(|row| st.vec.softmax(row));
         let routing = self.route(probs);
         let rows = routing.token_of.len();
+        if let Some(file) = self.ahead {
+            for mats in [&self.gate, &self.up, &self.down] {
+                routing.active.iter().for_each(|&expert| file.will_need(mats[expert].bytes()));
+            }
+        }
 
         // mid = silu(gate · h) * (up · h), each row by its expert. One token is quantized once for all its experts.
         let (gate_kind, up_kind) = (self.gate[0].kernel.act, self.up[0].kernel.act);
@@ -80,7 +89,7 @@ impl Experts<'_> {
         let mid = sized(&mut scratch.mid, rows * ff);
         let tiles = Tiles::new(mid, ff, routing.bounds.clone(), strip(ff, n, st.crew.active()));
         let (acts, vec) = (&st.acts, st.vec);
-        st.crew.tiles(stop, &[tiles], |scratch, _, mut tile| {
+        st.crew.tiles(stop, &mut [tiles], |scratch, _, mut tile| {
             let (expert, range, count) = (routing.active[tile.band()], tile.cols(), tile.rows().len());
             let rows = if n == 1 { 0..1 } else { tile.rows() };
             let g = sized(&mut scratch.a, count * range.len());
@@ -105,7 +114,7 @@ impl Experts<'_> {
         st.acts.fill(&mut st.crew, st.level, stop, kind, ff, mid.chunks_exact(ff))?;
         let tiles = Tiles::new(io.dst, hidden, vec![0, n], strip(hidden, n, st.crew.active()));
         let acts = &st.acts;
-        st.crew.tiles(stop, &[tiles], |scratch, _, mut tile| {
+        st.crew.tiles(stop, &mut [tiles], |scratch, _, mut tile| {
             let (range, width) = (tile.cols(), tile.cols().len());
             let parts = sized(&mut scratch.a, rows * width);
             for (i, &expert) in routing.active.iter().enumerate() {

@@ -71,10 +71,10 @@ pub struct Args {
 /// Completes the prompt.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
-    let model = load::model(path)?;
+    let mut model = load::model(path)?;
     let vocab = Arc::new(load::vocab(path, model.gguf().header())?);
     let options = args.run.options(args.context.resolve(model.hparams().ctx_train));
-    args.run.check_memory(&model, &options)?;
+    args.run.prepare(&mut model, &options, console)?;
 
     let text = args.text.read(console)?;
     let limits = args.limits.resolve()?;

@@ -49,28 +49,42 @@ fn tile<const Q: usize>(
     out: &mut [f32],
     few: bool,
 ) {
-    let keys = rows.map(|i| k.rows(i..i + 1, dim));
-    let queries: [&[[f32; 8]]; Q] = std::array::from_fn(|j| q[(first + j) * dim..][..dim].as_chunks().0);
+    let per_row = dim / Q8_BLOCK;
+    // Indexed within one known length: no checks, and no calls, in the loop.
+    let (q8, scales) = (k.q.as_chunks::<Q8_BLOCK>().0, k.scales);
+    let [k0, k1] = [&q8[rows[0] * per_row..][..per_row], &q8[rows[1] * per_row..][..per_row]];
+    let [s0, s1] = [&scales[rows[0] * per_row..][..per_row], &scales[rows[1] * per_row..][..per_row]];
+    let mut queries: [&[[f32; Q8_BLOCK]]; Q] = [&[]; Q];
+    for j in 0..Q {
+        queries[j] = &q[(first + j) * dim..][..dim].as_chunks().0[..per_row];
+    }
     let mut sums = [[_mm256_setzero_ps(); Q]; 2];
-    for b in 0..dim / Q8_BLOCK {
+    for b in 0..per_row {
         if few {
-            prefetch(keys[0].q, AHEAD + 2 * Q8_BLOCK * b, 2 * Q8_BLOCK);
+            prefetch(k0, AHEAD + 2 * Q8_BLOCK * b, 2 * Q8_BLOCK);
         }
         let mut block = [[_mm256_setzero_ps(); Q]; 2];
+        let (k0, k1) = (k0[b].as_chunks::<8>().0, k1[b].as_chunks::<8>().0);
         for g in 0..4 {
-            for r in 0..2 {
-                let v = load_q8(&keys[r].q.as_chunks().0[4 * b + g]);
-                for j in 0..Q {
-                    block[r][j] = _mm256_fmadd_ps(v, load_f32(&queries[j][4 * b + g]), block[r][j]);
-                }
-            }
-        }
-        for r in 0..2 {
-            let scale = _mm256_set1_ps(widen(keys[r].scales[b]));
+            let (v0, v1) = (load_q8(&k0[g]), load_q8(&k1[g]));
             for j in 0..Q {
-                sums[r][j] = _mm256_fmadd_ps(scale, block[r][j], sums[r][j]);
+                let query = load_f32(&queries[j][b].as_chunks().0[g]);
+                block[0][j] = _mm256_fmadd_ps(v0, query, block[0][j]);
+                block[1][j] = _mm256_fmadd_ps(v1, query, block[1][j]);
             }
         }
+        let (scale0, scale1) = (_mm256_set1_ps(widen(s0[b])), _mm256_set1_ps(widen(s1[b])));
+        for j in 0..Q {
+            sums[0][j] = _mm256_fmadd_ps(scale0, block[0][j], sums[0][j]);
+            sums[1][j] = _mm256_fmadd_ps(scale1, block[1][j], sums[1][j]);
+        }
+    }
+    if Q == 2 {
+        let dots = sum4_f32([sums[0][0], sums[0][1], sums[1][0], sums[1][1]]);
+        for (i, dot) in dots.into_iter().enumerate() {
+            out[(first + i % 2) * n + rows[i / 2]] = dot;
+        }
+        return;
     }
     for r in 0..2 {
         for j in 0..Q {
@@ -109,7 +123,9 @@ pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [
 fn columns<const Q: usize>(v: Q8Rows<'_>, p: &[f32], b: usize, n: usize, dim: usize, out: &mut [f32], few: bool) {
     let per_row = dim / Q8_BLOCK;
     let mut sums = [[_mm256_setzero_ps(); 4]; Q];
+    let mut weights: [&[f32]; Q] = [&[]; Q];
     for j in 0..Q {
+        weights[j] = &p[j * n..][..n];
         let out = out[j * dim + b * Q8_BLOCK..].as_chunks::<8>().0;
         for g in 0..4 {
             sums[j][g] = load_f32(&out[g]);
@@ -117,21 +133,22 @@ fn columns<const Q: usize>(v: Q8Rows<'_>, p: &[f32], b: usize, n: usize, dim: us
     }
     // The rows after these, in the order of memory: each block of columns asks for its share.
     let mut next = v.q.len() + b * n * Q8_BLOCK;
-    for i in 0..n {
+    let rows = v.q.as_chunks::<Q8_BLOCK>().0[b..].iter().step_by(per_row);
+    let scales = v.scales[b..].iter().step_by(per_row);
+    for (i, (row, scale)) in rows.zip(scales).take(n).enumerate() {
         if few {
             prefetch(v.q, next, Q8_BLOCK);
             next += Q8_BLOCK;
         }
-        let scale = widen(v.scales[i * per_row + b]);
-        let row = &v.q[i * dim + b * Q8_BLOCK..][..Q8_BLOCK].as_chunks().0;
-        let mut weights = [_mm256_setzero_ps(); Q];
-        for j in 0..Q {
-            weights[j] = _mm256_set1_ps(p[j * n + i] * scale);
-        }
+        let (row, scale) = (row.as_chunks::<8>().0, widen(*scale));
+        let mut values = [_mm256_setzero_ps(); 4];
         for g in 0..4 {
-            let v = load_q8(&row[g]);
-            for j in 0..Q {
-                sums[j][g] = _mm256_fmadd_ps(weights[j], v, sums[j][g]);
+            values[g] = load_q8(&row[g]);
+        }
+        for j in 0..Q {
+            let weight = _mm256_set1_ps(weights[j][i] * scale);
+            for g in 0..4 {
+                sums[j][g] = _mm256_fmadd_ps(weight, values[g], sums[j][g]);
             }
         }
     }

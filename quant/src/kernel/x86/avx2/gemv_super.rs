@@ -87,6 +87,7 @@ pub(super) fn gemv<B: Block>(
     let q = &acts.quants(0).as_chunks::<32>().0.as_chunks::<8>().0[..per_row];
     let sums = &acts.sums(0).as_chunks::<16>().0[..per_row];
     let scales = &acts.scales(0)[..per_row];
+    prefetch(w, 0, ROWS * per_row * size_of::<B>());
     for first in (0..rows).step_by(ROWS) {
         let mut ahead = Ahead { w, at: (first + ROWS) * per_row * size_of::<B>() };
         let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
