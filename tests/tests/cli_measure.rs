@@ -24,12 +24,14 @@ fn bench_gives_a_rate_for_everything_asked() {
     };
     assert_eq!((column("prefill", "tokens"), column("decode", "depth")), (vec![16, 32], vec![0, 64]));
     for row in report["prefill"].as_array().unwrap() {
-        assert!(above_0(&row["tokens_per_s"]) && above_0(&row["gmac_per_s"]), "{row}");
+        for key in ["tokens_per_s", "gmac_per_s", "share_of_limit"] {
+            assert!(above_0(&row[key]), "{row}");
+        }
     }
     for row in report["decode"].as_array().unwrap() {
         assert!(above_0(&row["tokens_per_s"]) && above_0(&row["gb_per_s"]) && above_0(&row["share_of_limit"]), "{row}");
     }
-    assert!(above_0(&report["machine"]["read_gb_per_s"]));
+    assert!(above_0(&report["machine"]["read_gb_per_s"]) && above_0(&report["machine"]["int8_gmac_per_s"]));
     assert_eq!((report["machine"]["threads"].as_u64(), report["repetitions"].as_u64()), (Some(2), Some(2)));
     assert_eq!((&report["model"]["cache_type_k"], &report["model"]["architecture"]), (&"f32".into(), &"qwen3".into()));
     assert!(!report["model"]["kernels"].as_array().unwrap().is_empty());

@@ -27,6 +27,7 @@ pub(super) static OPS: VecOps = VecOps::new(
         dots_f16,
         weighted_rows_f32,
         weighted_rows_f16,
+        multiply_adds,
         dots_q8,
         weighted_rows_q8,
     },
@@ -143,6 +144,19 @@ fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut 
             axpy_f16(out, p, &v[i * stride..][..dim]);
         }
     }
+}
+
+fn multiply_adds(rounds: usize) -> u64 {
+    let (a, b) = (std::hint::black_box([3i8; 64]), std::hint::black_box([5i8; 64]));
+    let mut sums = [0i32; 64];
+    for _ in 0..rounds {
+        let (a, b) = (std::hint::black_box(&a), std::hint::black_box(&b));
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| {
+            *sum = sum.wrapping_add(i32::from(*a) * i32::from(*b));
+        });
+    }
+    std::hint::black_box(sums);
+    64 * rounds as u64
 }
 
 /// Each 32 products in eight lanes, which the block's scale weighs as they join the row's.

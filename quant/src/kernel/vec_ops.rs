@@ -32,6 +32,7 @@ pub(super) struct Table {
     pub(super) dots_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
+    pub(super) multiply_adds: unsafe fn(usize) -> u64,
     pub(super) dots_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
     pub(super) weighted_rows_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
 }
@@ -187,6 +188,12 @@ impl VecOps {
         if check_rows(v.q.len(), dim, out.len(), dim, p.len()) {
             call!(self.weighted_rows_q8(v, p, dim, out));
         }
+    }
+
+    /// Does some int8 multiply-adds a round, on registers alone, and gives their number: the most that a matrix product at
+    /// this level could do in that time.
+    pub fn multiply_adds(&self, rounds: usize) -> u64 {
+        call!(self.multiply_adds(rounds))
     }
 
     /// Rounds whole blocks of 32 values to int8, the largest magnitude to 127; the same bits at each level. A block with a

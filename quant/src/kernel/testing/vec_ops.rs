@@ -334,3 +334,11 @@ fn q8_blocks_are_the_same_bits_at_each_level_and_keep_what_is_not_finite() {
         assert_eq!(scales[0], f16::from_f32(largest / 127.0), "{}", ops.name);
     }
 }
+
+#[test]
+fn multiply_adds_are_counted() {
+    for ops in all() {
+        assert!(ops.multiply_adds(1) > 0 && ops.multiply_adds(10) == 10 * ops.multiply_adds(1), "{}", ops.name);
+        assert_eq!(ops.multiply_adds(0), 0);
+    }
+}

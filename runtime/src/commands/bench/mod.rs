@@ -1,5 +1,6 @@
 //! `qwren bench`: how fast a model reads prompts and writes answers on this machine, beside what its memory allows.
 
+mod arithmetic_speed;
 mod measure;
 mod memory_speed;
 mod report;
@@ -7,6 +8,7 @@ mod work;
 
 use qwren::machine;
 use qwren::session::Session;
+use qwren_quant::kernel::{Level, vec_ops};
 
 use crate::args::RunArgs;
 use crate::console::Console;
@@ -29,7 +31,9 @@ pub struct Args {
     decode: u32,
 
     /// Tokens that the context holds already when writing begins
-    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "0", value_parser = length(0))]
+    ///
+    /// [default: 0,2048,8192 as far as the model was trained for them]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = length(0))]
     depth: Vec<u32>,
 
     /// Repetitions; medians are reported
@@ -41,6 +45,9 @@ pub struct Args {
     json: bool,
 }
 
+/// Depths when none are asked for.
+const DEPTHS: [u32; 3] = [0, 2048, 8192];
+
 /// Lengths: positions of a context at most.
 fn length(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(least..=1 << 24)
@@ -48,29 +55,37 @@ fn length(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
 
 /// Warms up, measures, reports.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
-    let model = load::model(&args.run.model.model)?;
+    let mut model = load::model(&args.run.model.model)?;
     let decode = args.decode as usize;
     let prefill_ctx = args.prefill.iter().copied().max().unwrap_or(1) as usize;
-    let decode_ctx = args.depth.iter().copied().max().unwrap_or(0) as usize + decode;
+    let trained = model.hparams().ctx_train;
+    let depths = match &args.depth[..] {
+        [] => DEPTHS.into_iter().filter(|&depth| depth as usize + decode <= trained).collect(),
+        asked => asked.to_vec(),
+    };
+    let decode_ctx = depths.iter().copied().max().unwrap_or(0) as usize + decode;
     // One position more: at depth 0 the first token is evaluated before the clock starts.
     let options = args.run.options(prefill_ctx.max(decode_ctx + 1));
-    args.run.check_memory(&model, &options)?;
+    args.run.prepare(&mut model, &options, console)?;
 
     let threads = options.threads.decode.max(options.threads.prefill);
-    let limit = memory_speed::read_bytes_per_s(threads, machine::memory_available());
+    let limits = report::Limits {
+        read_bytes_per_s: memory_speed::read_bytes_per_s(threads, machine::memory_available()),
+        macs_per_s: arithmetic_speed::macs_per_s(threads, vec_ops(Level::detect()?)),
+    };
     let mut session = Session::new(&model, &options)?;
-    let work = work::Work::of(&model, &options);
+    let work = work::Work::of(&model, &options, limits);
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);
     console.note(format_args!("warming up, then {} repetitions of each", args.repetitions));
 
     bench.warm_up()?;
-    let mut report = report::Report::new(&model, &options, args.repetitions, limit)?;
+    let mut report = report::Report::new(&model, &options, args.repetitions, limits)?;
     for &tokens in &args.prefill {
         report.prefill.push(work.prefill(tokens as usize, bench.prefill(tokens as usize)?));
     }
-    for &depth in args.depth.iter().filter(|_| decode > 0) {
-        report.decode.push(work.decode(depth as usize, decode, bench.decode(depth as usize, decode)?, limit));
+    for &depth in depths.iter().filter(|_| decode > 0) {
+        report.decode.push(work.decode(depth as usize, decode, bench.decode(depth as usize, decode)?));
     }
     report.print(args.json)?;
     Ok(Exit::Done)

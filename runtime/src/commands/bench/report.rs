@@ -24,6 +24,15 @@ pub struct Report {
     pub decode: Vec<Decode>,
 }
 
+/// What the machine can do at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes that all threads read from memory together.
+    pub read_bytes_per_s: f64,
+    /// int8 multiply-adds that all threads do together.
+    pub macs_per_s: f64,
+}
+
 /// Reading a prompt.
 #[derive(Debug, Serialize)]
 pub struct Prefill {
@@ -33,6 +42,8 @@ pub struct Prefill {
     pub tokens_per_s: f64,
     /// 10⁹ multiply-adds a second with the layers' weights.
     pub gmac_per_s: f64,
+    /// Of the int8 multiply-adds that this machine can do.
+    pub share_of_limit: f64,
 }
 
 /// Writing after a number of tokens.
@@ -55,6 +66,7 @@ struct Machine {
     threads: usize,
     threads_batch: usize,
     read_gb_per_s: f64,
+    int8_gmac_per_s: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,8 +82,8 @@ struct ModelFacts {
 }
 
 impl Report {
-    /// What is known before anything is measured; `limit` in bytes a second.
-    pub fn new(model: &Model, options: &Options, repetitions: u32, limit: f64) -> anyhow::Result<Report> {
+    /// What is known before anything is measured; with the machine's limits.
+    pub fn new(model: &Model, options: &Options, repetitions: u32, limits: Limits) -> anyhow::Result<Report> {
         let level = Level::detect()?;
         let header = model.gguf().header();
         let machine = Machine {
@@ -79,7 +91,8 @@ impl Report {
             level: level.name(),
             threads: options.threads.decode,
             threads_batch: options.threads.prefill,
-            read_gb_per_s: limit / 1e9,
+            read_gb_per_s: limits.read_bytes_per_s / 1e9,
+            int8_gmac_per_s: limits.macs_per_s / 1e9,
         };
         let model = ModelFacts {
             file: model.gguf().path().display().to_string(),
@@ -103,7 +116,7 @@ impl Report {
     fn tables(&self) -> String {
         let (machine, model) = (&self.machine, &self.model);
         let mut out = format!(
-            "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s\nkernels: {}\n\n",
+            "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s, int8 {} GMAC/s\nkernels: {}\n\n",
             escape(model.name.as_deref().unwrap_or(&model.file)),
             model.architecture,
             bytes(model.bytes),
@@ -113,17 +126,20 @@ impl Report {
             machine.threads,
             machine.threads_batch,
             digits(machine.read_gb_per_s),
+            digits(machine.int8_gmac_per_s),
             model.kernels.join(", "),
         );
-        out += &format!("{:<10}{:>8}  {:>10}  {:>8}\n", "prefill", "tokens", "tokens/s", "GMAC/s");
+        let percent = |share: f64| format!("{:.0} %", share * 100.0);
+        out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "prefill", "tokens", "tokens/s", "GMAC/s", "of limit");
         for p in &self.prefill {
-            out += &format!("{:<10}{:>8}  {:>10}  {:>8}\n", "", p.tokens, digits(p.tokens_per_s), digits(p.gmac_per_s));
+            let (speed, macs, share) = (digits(p.tokens_per_s), digits(p.gmac_per_s), percent(p.share_of_limit));
+            out += &format!("{:<10}{:>8}  {speed:>10}  {macs:>8}  {share:>8}\n", "", p.tokens);
         }
         if !self.decode.is_empty() {
             out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "decode", "depth", "tokens/s", "GB/s", "of limit");
         }
         for d in &self.decode {
-            let share = format!("{:.0} %", d.share_of_limit * 100.0);
+            let share = percent(d.share_of_limit);
             let (speed, traffic) = (digits(d.tokens_per_s), digits(d.gb_per_s));
             out += &format!("{:<10}{:>8}  {speed:>10}  {traffic:>8}  {share:>8}\n", "", d.depth);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use qwren::model::{Ffn, Model, Weight};
 use qwren::session::Options;
 
-use super::report::{Decode, Prefill};
+use super::report::{Decode, Limits, Prefill};
 use crate::units::rate;
 
 /// A model's work for one token.
@@ -16,13 +16,15 @@ pub struct Work {
     weight_bytes: f64,
     /// Bytes of cache read for each position before the token.
     position_bytes: f64,
+    /// What the machine can do.
+    limits: Limits,
 }
 
 impl Work {
     /// Adds up the matrices.
-    pub fn of(model: &Model, options: &Options) -> Work {
+    pub fn of(model: &Model, options: &Options, limits: Limits) -> Work {
         let used = model.hparams().moe.map_or(1.0, |moe| moe.used as f64);
-        let mut work = Work { macs: 0.0, weight_bytes: 0.0, position_bytes: 0.0 };
+        let mut work = Work { macs: 0.0, weight_bytes: 0.0, position_bytes: 0.0, limits };
         let mut add = |weight: &Weight, times: f64| {
             work.macs += (weight.rows * weight.cols) as f64 * times;
             work.weight_bytes += weight.info.bytes as f64 / weight.count as f64 * times;
@@ -46,15 +48,22 @@ impl Work {
     /// The figures of reading `tokens` tokens in `time`.
     pub fn prefill(&self, tokens: usize, time: Duration) -> Prefill {
         let tokens_per_s = rate(tokens, time);
-        Prefill { tokens, tokens_per_s, gmac_per_s: tokens_per_s * self.macs / 1e9 }
+        let macs_per_s = tokens_per_s * self.macs;
+        let share_of_limit = macs_per_s / self.limits.macs_per_s;
+        Prefill { tokens, tokens_per_s, gmac_per_s: macs_per_s / 1e9, share_of_limit }
     }
 
-    /// The figures of writing `n` tokens after `depth` others in `time`, on memory that reads `limit` bytes a second.
-    pub fn decode(&self, depth: usize, n: usize, time: Duration, limit: f64) -> Decode {
+    /// The figures of writing `n` tokens after `depth` others in `time`.
+    pub fn decode(&self, depth: usize, n: usize, time: Duration) -> Decode {
         let tokens_per_s = rate(n, time);
         let mean_positions = depth as f64 + (n as f64 + 1.0) / 2.0;
         let bytes_per_s = tokens_per_s * (self.weight_bytes + self.position_bytes * mean_positions);
-        Decode { depth, tokens_per_s, gb_per_s: bytes_per_s / 1e9, share_of_limit: bytes_per_s / limit }
+        Decode {
+            depth,
+            tokens_per_s,
+            gb_per_s: bytes_per_s / 1e9,
+            share_of_limit: bytes_per_s / self.limits.read_bytes_per_s,
+        }
     }
 }
 
@@ -64,10 +73,11 @@ mod tests {
 
     #[test]
     fn rates_follow_from_time_and_work() {
-        let work = Work { macs: 2e9, weight_bytes: 1e9, position_bytes: 1e6 };
+        let limits = Limits { read_bytes_per_s: 4e9, macs_per_s: 4e11 };
+        let work = Work { macs: 2e9, weight_bytes: 1e9, position_bytes: 1e6, limits };
         let prefill = work.prefill(100, Duration::from_secs(2));
-        assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s), (50.0, 100.0));
-        let decode = work.decode(1000, 63, Duration::from_secs(63), 4e9);
+        assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s, prefill.share_of_limit), (50.0, 100.0, 0.25));
+        let decode = work.decode(1000, 63, Duration::from_secs(63));
         assert_eq!((decode.tokens_per_s, decode.gb_per_s, decode.share_of_limit), (1.0, 2.032, 0.508));
     }
 }
