@@ -148,3 +148,26 @@ fn completes_a_story_with_text_alone_on_stdout() {
     assert!(story.chars().all(|c| !c.is_control() || c == '\n'), "{story:?}");
     assert!(!story.contains("<|"), "{story:?}");
 }
+
+/// Ours and ggml's operations round activations differently, and that is all.
+#[test]
+fn operations_of_ours_and_of_ggml_agree() {
+    // Conversations, as the model knows them.
+    let questions = questions(&demo("q4_k_m"), false);
+    let text: String = questions.iter().take(60).map(|q| format!("{}{}.<|im_end|>\n", q.prompt, q.answer)).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let (file, base) = (dir.path().join("text"), dir.path().join("base"));
+    fs::write(&file, text).unwrap();
+    let (file, base) = (file.to_str().unwrap(), base.to_str().unwrap());
+    for dtype in ["q4_k_m", "q8_0"] {
+        let model = demo(dtype);
+        let common = ["perplexity", "--json", "--quiet", "-c", "128", "-f", file];
+        qwren(&[&common[..], &["--force", "--stock-ops", "--save-logits", base]].concat(), &model, "");
+        for cache in [["-ctk", "f16", "-ctv", "f16"], ["-ctk", "q8_0", "-ctv", "q8_0"]] {
+            let report = qwren(&[&common[..], &cache, &["--base-logits", base]].concat(), &model, "");
+            let report: Value = serde_json::from_str(&report).unwrap();
+            let kl = report["kl"]["mean"].as_f64().unwrap();
+            assert!(kl > 0.0 && kl <= 1e-3, "{dtype} {cache:?}: divergence {kl:.1e}");
+        }
+    }
+}
