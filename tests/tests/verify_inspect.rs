@@ -327,7 +327,8 @@ fn a_manifest_of_another_file_is_told() {
         |m: &mut serde_json::Value, key: &str, value: serde_json::Value| m["files"][0]["tensors"][1][key] = value;
     let zeros = "0".repeat(64);
     let name = manifest["files"][0]["tensors"][1]["name"].as_str().unwrap();
-    let changes: [(&str, &dyn Fn(&mut serde_json::Value)); 12] = [
+    type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let changes: [(&str, Change); 12] = [
         ("where '\\u{1b}[2Jx' should be", &|m| tensor(m, "name", "\x1b[2Jx".into())),
         ("instead of 'Q4_K'", &|m| tensor(m, "type", "Q4_K".into())),
         ("instead of [1, 2]", &|m| tensor(m, "shape", serde_json::json!([1, 2]))),

@@ -93,7 +93,8 @@ fn what_was_damaged_meanwhile_is_done_again() {
     let header = Header::parse(&good[0], good[0].len() as u64).unwrap();
     let second = (header.data_offset + header.tensors()[1].offset) as usize;
     // A flipped bit in the second tensor; header and padding gone; half of the file gone; all of it.
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>), Option<usize>); 4] = [
+    type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+    let damages: [(&str, Damage, Option<usize>); 4] = [
         ("a bit", &|bytes| bytes[second + 7] ^= 16, Some(1)),
         ("the header", &|bytes| bytes[..header.data_offset as usize].fill(0xee), Some(0)),
         ("the end", &|bytes| bytes.truncate(second), None),
@@ -154,7 +155,8 @@ fn another_recipe_or_checkpoint_begins_afresh() {
 
 #[test]
 fn sources_that_change_meanwhile_are_told() {
-    let changes: [(&str, &dyn Fn(&Sample)); 4] = [
+    type Change<'a> = &'a dyn Fn(&Sample);
+    let changes: [(&str, Change); 4] = [
         ("longer", &|s| {
             let path = s.path("model-00002-of-00003.safetensors");
             let len = fs::metadata(&path).unwrap().len();
