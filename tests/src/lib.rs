@@ -2,6 +2,7 @@
 pub mod cli;
 pub mod fixtures;
 pub mod generated;
+pub mod ggml;
 pub mod models;
 pub mod programs;
 pub mod pty;

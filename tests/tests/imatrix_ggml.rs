@@ -1,44 +1,13 @@
 //! Quantizing real weights by a real importance matrix, against doing without and against ggml's C code doing the same.
-use std::ffi::c_void;
-
-use ggml_sys_bleedingedge as ggml;
 use qwren_quant::block::codec;
 use qwren_quant::dtype::DType;
 use qwren_quant::gguf::GgufFile;
 use qwren_quant::imatrix::Imatrix;
-use qwren_tests::{converted, data};
-
-/// Fills the tables of half-precision numbers that ggml's C code reads.
-fn init() {
-    let params = ggml::ggml_init_params { mem_size: 1 << 12, mem_buffer: std::ptr::null_mut(), no_alloc: true };
-    // SAFETY: a small context of our own, freed once.
-    unsafe { ggml::ggml_free(ggml::ggml_init(params)) };
-}
-
-fn by_ggml(dtype: DType, x: &[f32], importance: &[f32]) -> Vec<u8> {
-    let cols = importance.len();
-    assert!(x.len().is_multiple_of(cols));
-    let mut bytes = vec![0u8; dtype.row_bytes(x.len() as u64).unwrap() as usize];
-    // SAFETY: source and target hold whole rows of `cols` columns, the weights one row.
-    let written = unsafe {
-        ggml::ggml_quantize_chunk(
-            dtype.ggml_id(),
-            x.as_ptr(),
-            bytes.as_mut_ptr().cast::<c_void>(),
-            0,
-            (x.len() / cols) as i64,
-            cols as i64,
-            importance.as_ptr(),
-        )
-    };
-    assert_eq!(written, bytes.len());
-    bytes
-}
+use qwren_tests::{converted, data, ggml};
 
 /// For each matrix of the demo: Σ importance · error² falls with the importance at hand, and to no more than ggml's.
 #[test]
 fn weighted_errors_fall_and_are_no_larger_than_ggmls() {
-    init();
     let file = GgufFile::open(&converted("demo", &data("demo"), "f32")).unwrap();
     let matrix = Imatrix::read(&data("imatrix/demo.gguf")).unwrap();
     for dtype in [DType::Q4K, DType::Q5K, DType::Q6K] {
@@ -61,7 +30,7 @@ fn weighted_errors_fall_and_are_no_larger_than_ggmls() {
                 error(&bytes)
             };
             let (plain, weighted) = (ours(None), ours(Some(&importance)));
-            let ggml = error(&by_ggml(dtype, &x, &importance));
+            let ggml = error(&ggml::quantize(dtype, cols, &x, Some(&importance)));
             assert!(weighted < plain, "{name} as {}: {weighted} with, {plain} without", dtype.name());
             assert!(weighted <= ggml, "{name} as {}: {weighted}, ggml {ggml}", dtype.name());
             (without, with, ggmls) = (without + plain, with + weighted, ggmls + ggml);

@@ -1,60 +1,13 @@
 //! The block codecs against ggml's own C code, on the same rows.
-use std::ffi::c_void;
 use std::fs;
-use std::sync::{LazyLock, Once};
+use std::sync::LazyLock;
 
-use ggml_sys_bleedingedge as ggml;
 use qwren_quant::block::{Codec, codec, codecs};
 use qwren_quant::dtype::DType;
-use qwren_tests::data;
+use qwren_tests::{data, ggml};
 use safetensors::SafeTensors;
 
 const COLS: usize = 1024;
-
-/// Fills the tables of half-precision numbers that ggml's C code reads.
-fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let params = ggml::ggml_init_params { mem_size: 1 << 12, mem_buffer: std::ptr::null_mut(), no_alloc: true };
-        // SAFETY: a small context of our own, freed once.
-        unsafe { ggml::ggml_free(ggml::ggml_init(params)) };
-    });
-}
-
-fn ggml_quantize(dtype: DType, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
-    init();
-    assert!(x.len().is_multiple_of(COLS) && importance.is_none_or(|w| w.len() == COLS));
-    let mut bytes = vec![0u8; dtype.row_bytes(x.len() as u64).unwrap() as usize];
-    // SAFETY: source and target hold whole rows of COLS columns, the weights one row.
-    let written = unsafe {
-        ggml::ggml_quantize_chunk(
-            dtype.ggml_id(),
-            x.as_ptr(),
-            bytes.as_mut_ptr().cast::<c_void>(),
-            0,
-            (x.len() / COLS) as i64,
-            COLS as i64,
-            importance.map_or(std::ptr::null(), <[f32]>::as_ptr),
-        )
-    };
-    assert_eq!(written, bytes.len());
-    bytes
-}
-
-fn ggml_dequantize(dtype: DType, bytes: &[u8]) -> Vec<f32> {
-    init();
-    let mut y = vec![0f32; bytes.len() / dtype.block_bytes() * dtype.block_len()];
-    if dtype == DType::F32 {
-        codec(dtype).unwrap().dequantize(bytes, &mut y);
-        return y;
-    }
-    // SAFETY: the type is one that this ggml has; its row function reads whole blocks and writes their elements.
-    unsafe {
-        let traits = ggml::ggml_internal_get_type_traits(dtype.ggml_id());
-        traits.to_float.unwrap()(bytes.as_ptr().cast::<c_void>(), y.as_mut_ptr(), y.len() as i64);
-    }
-    y
-}
 
 fn quantize(codec: &Codec, x: &[f32], importance: Option<&[f32]>) -> Vec<u8> {
     let mut bytes = vec![0u8; codec.dtype.row_bytes(x.len() as u64).unwrap() as usize];
@@ -160,7 +113,7 @@ fn demo_rows() -> Rows {
 fn smollm2_rows(dtype: DType) -> Rows {
     let bytes = fs::read(data(&format!("rows/smollm2.{}", dtype.name().to_lowercase()))).unwrap();
     let rows = bytes.chunks_exact(dtype.row_bytes(COLS as u64).unwrap() as usize);
-    rows.enumerate().map(|(i, row)| (format!("smollm2 {} {i}", dtype.name()), ggml_dequantize(dtype, row))).collect()
+    rows.enumerate().map(|(i, row)| (format!("smollm2 {} {i}", dtype.name()), ggml::dequantize(dtype, row))).collect()
 }
 
 /// Importances as an imatrix has them, mean squares of activations: mild, and with a few columns far above the rest.
@@ -183,7 +136,7 @@ fn simple_formats_have_ggmls_bytes() {
         for (name, x) in rows() {
             // Where ggml's minimum overflows to infinity, ours is the largest half.
             if !matches!(dtype, DType::Q4_1 | DType::Q5_1) || x.iter().all(|x| *x > -65504.0) {
-                assert!(quantize(codec, x, None) == ggml_quantize(dtype, x, None), "{}, {name}", dtype.name());
+                assert!(quantize(codec, x, None) == ggml::quantize(dtype, COLS, x, None), "{}, {name}", dtype.name());
             }
         }
     }
@@ -208,7 +161,7 @@ fn dequantized_values_are_ggmls() {
     let mut noise = Noise(11);
     for codec in codecs().iter().filter(|codec| codec.dtype != DType::BF16) {
         let check = |bytes: &[u8], what: &str| {
-            for (ours, theirs) in dequantize(codec, bytes).into_iter().zip(ggml_dequantize(codec.dtype, bytes)) {
+            for (ours, theirs) in dequantize(codec, bytes).into_iter().zip(ggml::dequantize(codec.dtype, bytes)) {
                 let same = ours.to_bits() == theirs.to_bits() || ours.is_nan() && theirs.is_nan();
                 assert!(same, "{}, {what}: {ours:?}, ggml {theirs:?}", codec.dtype.name());
             }
@@ -216,7 +169,7 @@ fn dequantized_values_are_ggmls() {
         let random: Vec<u8> = (0..codec.dtype.block_bytes() * 2048).map(|_| noise.bits() as u8).collect();
         check(&random, "random bytes");
         for (name, x) in rows() {
-            check(&ggml_quantize(codec.dtype, x, None), name);
+            check(&ggml::quantize(codec.dtype, COLS, x, None), name);
         }
     }
 }
@@ -229,7 +182,8 @@ fn ratios(dtype: DType, importance: Option<&[f32]>) -> Vec<(&'static str, f64)> 
     let mut ratios = Vec::new();
     for (name, x) in rows() {
         let ours = squared_error(x, &dequantize(codec, &quantize(codec, x, importance)), importance);
-        let theirs = squared_error(x, &ggml_dequantize(dtype, &ggml_quantize(dtype, x, importance)), importance);
+        let theirs =
+            squared_error(x, &ggml::dequantize(dtype, &ggml::quantize(dtype, COLS, x, importance)), importance);
         assert!(ours.is_finite());
         let energy = squared_error(x, &vec![0.0; x.len()], importance);
         if theirs.is_finite() && ours.max(theirs) > CHANCE * energy {
