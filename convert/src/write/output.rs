@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -63,13 +63,37 @@ pub(super) fn check(plan: &Plan, out: &Path, force: bool, committing: impl FnOnc
                 return Err(Problem::OutputIsInput.of(path));
             }
         }
+        if is_of_checkpoint(plan, &path) {
+            return Err(Problem::OutputIsInput.of(path));
+        }
         present.push((part, path));
     }
+    check_manifest(plan, &split::paths(out, plan.files.len())[0], force)?;
     match present.into_iter().next() {
         // Without the first part the others are of a run that was killed while it gave names, if the journal says so.
         Some((part, path)) if !force && (part == 0 || !committing()) => Err(Problem::Exists.of(path)),
         _ => Ok(()),
     }
+}
+
+/// The manifest's name may be taken by something else: an output called `config` has `config.json` beside it.
+fn check_manifest(plan: &Plan, first: &Path, force: bool) -> Result<(), Error> {
+    let path = Manifest::path_of(first);
+    if Manifest::read(&path).is_ok() {
+        return Ok(()); // none there, or one of ours
+    }
+    if is_of_checkpoint(plan, &path) {
+        return Err(Problem::OutputIsInput.of(path));
+    }
+    if force { Ok(()) } else { Err(Problem::Exists.of(path)) }
+}
+
+/// Whether `path` lies in the checkpoint's folder and is no GGUF file: those, and only those, are outputs there.
+fn is_of_checkpoint(plan: &Plan, path: &Path) -> bool {
+    let same = |a: &Path, b: &Path| fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b));
+    let mut magic = [0; 4];
+    let gguf = File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";
+    same(folder_of(path), plan.checkpoint.dir()) && path.exists() && !gguf
 }
 
 /// Bytes that a program without special rights may still write beside `out`.

@@ -53,6 +53,35 @@ fn outputs_that_cannot_be() {
     assert_one_line(&to(&sample.path("no/such/x.gguf")), 2, &["make the output's folder first"]);
 }
 
+/// Neither the output nor the manifest beside it may take the place of what is read, or of what is somebody's.
+#[test]
+fn nothing_of_the_checkpoint_or_of_others_is_replaced() {
+    let sample = Sample::dense();
+    for name in ["config.json", "tokenizer.json"] {
+        let path = sample.path(name);
+        let before = fs::read(&path).unwrap();
+        for (out, force) in [(path.with_extension(""), false), (path.with_extension(""), true), (path.clone(), true)] {
+            let output =
+                convert(&sample.dir(), &[&["-o", out.to_str().unwrap()][..], &["--force"][..force.into()]].concat());
+            assert_one_line(&output, 2, &[name, "is part of the checkpoint"]);
+            assert!(fs::read(&path).unwrap() == before && !path.with_extension("").exists());
+        }
+    }
+    let notes = sample.out().with_extension("gguf.json");
+    fs::write(&notes, "precious").unwrap();
+    assert_one_line(&sample.run(&[]), 2, &["x.gguf.json: exists already; use --force"]);
+    assert_eq!(fs::read(&notes).unwrap(), b"precious");
+    sample.converts(&["--force"]);
+    // A manifest of ours gives way, and an output may lie in the checkpoint's folder.
+    sample.converts(&["--force"]);
+    let inside = sample.path("model.gguf");
+    for force in [false, true] {
+        let output =
+            convert(&sample.dir(), &[&["-o", inside.to_str().unwrap()][..], &["--force"][..force.into()]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_dry_run_tells_all_and_writes_nothing() {
     let sample = Sample::dense();
