@@ -153,6 +153,10 @@ impl Output {
             return Err(Problem::NoSpace { needed, free }.of(&self.out));
         }
         for file in &self.files {
+            // Nothing of an earlier run belongs beyond the planned end.
+            if file.file.metadata().is_ok_and(|meta| meta.len() > file.bytes) {
+                file.file.set_len(file.bytes).map_err(|e| self.write_error(e))?;
+            }
             match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, file.bytes) {
                 Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
                 Err(e) => return Err(self.write_error(e.into())),

@@ -92,11 +92,13 @@ fn what_was_damaged_meanwhile_is_done_again() {
     let journal = sample.out().with_extension("gguf.partial.journal");
     let header = Header::parse(&good[0], good[0].len() as u64).unwrap();
     let second = (header.data_offset + header.tensors()[1].offset) as usize;
-    // A flipped bit in the second tensor; header and padding gone; half of the file gone; all of it.
+    // A flipped bit in the second tensor; header and padding gone; more than was planned; half of the
+    // file gone; all of it.
     type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
-    let damages: [(&str, Damage, Option<usize>); 4] = [
+    let damages: [(&str, Damage, Option<usize>); 5] = [
         ("a bit", &|bytes| bytes[second + 7] ^= 16, Some(1)),
         ("the header", &|bytes| bytes[..header.data_offset as usize].fill(0xee), Some(0)),
+        ("too long", &|bytes| bytes.extend([7; 100]), Some(0)),
         ("the end", &|bytes| bytes.truncate(second), None),
         ("everything", &Vec::clear, None),
     ];
