@@ -8,7 +8,7 @@ pub use hparams::{Arch, Hparams, Moe};
 
 use qwren_quant::block::codec;
 use qwren_quant::dtype::DType;
-use qwren_quant::gguf::{GgufError, GgufFile, Quoted, TensorInfo};
+use qwren_quant::gguf::{GgufFile, Quoted, TensorInfo};
 use qwren_quant::kernel::{Level, select};
 use std::path::Path;
 
@@ -123,14 +123,6 @@ impl Model {
     /// The file.
     pub fn gguf(&self) -> &GgufFile {
         &self.file
-    }
-
-    /// See [`GgufFile::copy_to_huge_pages`].
-    ///
-    /// # Errors
-    /// As it says.
-    pub fn copy_to_huge_pages(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GgufError> {
-        self.file.copy_to_huge_pages(progress)
     }
 
     /// The token embedding, `[vocab, hidden]`.

@@ -66,8 +66,12 @@ fn in_words(reason: FinishReason) -> &'static str {
 /// Tokens and speeds in words.
 pub fn rates_text(t: &Timings) -> String {
     let reused = if t.reused > 0 { format!(" and {} reused", t.reused) } else { String::new() };
+    let guessed = match t.drafted {
+        0 => String::new(),
+        drafted => format!(" ({} of {drafted} guesses right)", t.accepted),
+    };
     format!(
-        "prompt: {}{reused}, {} tokens/s | answer: {}, {} tokens/s",
+        "prompt: {}{reused}, {} tokens/s | answer: {}, {} tokens/s{guessed}",
         count(t.prompt, "token"),
         digits(t.prompt_rate()),
         count(t.chosen, "token"),
@@ -85,6 +89,8 @@ pub struct Rates {
     tokens: usize,
     decode_s: f64,
     decode_tokens_per_s: f64,
+    draft_tokens: usize,
+    draft_accepted: usize,
 }
 
 impl Rates {
@@ -98,6 +104,8 @@ impl Rates {
             tokens: t.chosen,
             decode_s: t.decode_time.as_secs_f64(),
             decode_tokens_per_s: t.decode_rate(),
+            draft_tokens: t.drafted,
+            draft_accepted: t.accepted,
         }
     }
 }

@@ -1,11 +1,15 @@
-//! Reads a model's files into memory before they are used: in their order, in large pieces, as disks like it. Left to page
-//! faults, a cold start reads a few KiB at a time, in the order of the computation.
+//! Brings a model into memory: its files are read before they are used, in their order, in large pieces, as disks like it (left
+//! to page faults, a cold start reads a few KiB at a time, in the order of the computation); and while it runs they move to huge
+//! pages, which decode faster.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use qwren::machine;
 use qwren::model::Model;
-use qwren_quant::gguf::{GgufError, PIECE};
+use qwren_quant::gguf::{HugePages, PIECE};
 
 use crate::console::Console;
 use crate::units::bytes;
@@ -13,35 +17,82 @@ use crate::units::bytes;
 /// Silence is fine for so long: what the system has cached takes less.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Reads all of `model`, telling a terminal how far it is: into huge pages where there is room for them beside the `cache` bytes
-/// of a full cache and the system's own copy of the file, else where it is mapped. A model that doesn't fit the memory is left
-/// where it is: its end would push out its beginning.
-pub fn warm(model: &mut Model, cache: u64, mapped: bool, console: Console) -> Result<(), GgufError> {
+/// Reads all of `model` where it is mapped, telling a terminal how far it is. A model that doesn't fit the memory is left
+/// alone: its end would push out its beginning.
+pub fn read_ahead(model: &Model, console: Console) {
     let (start, total) = (Instant::now(), model.gguf().file_len());
-    let mut shown = false;
-    let mut progress = |done: u64| {
-        if start.elapsed() > PATIENCE {
-            shown = true;
-            console.progress(format_args!("reading the model: {} of {}", bytes(done), bytes(total)));
-        }
-    };
-    let mut read = Ok(());
-    if !mapped && machine::has_room_for(total.saturating_mul(2).saturating_add(cache)) {
-        read = model.copy_to_huge_pages(&mut progress);
-    } else if machine::has_room_for(total) {
-        let mut done = 0;
-        for part in model.gguf().parts() {
-            let len = part.bytes().len();
-            for from in (0..len).step_by(PIECE) {
-                let to = (from + PIECE).min(len);
-                part.read_ahead(from..to);
-                done += (to - from) as u64;
-                progress(done);
+    if !machine::has_room_for(total) {
+        return;
+    }
+    let (mut done, mut shown) = (0, false);
+    for part in model.gguf().parts() {
+        let len = part.bytes().len();
+        for from in (0..len).step_by(PIECE) {
+            let to = (from + PIECE).min(len);
+            part.read_ahead(from..to);
+            done += (to - from) as u64;
+            if start.elapsed() > PATIENCE {
+                shown = true;
+                console.progress(format_args!("reading the model: {} of {}", bytes(done), bytes(total)));
             }
         }
     }
     if shown {
         console.end_progress();
     }
-    read
+}
+
+/// How much the mover yields to those who compute, in the system's 20 steps: it gets a tenth of a core that is busy.
+const NICE: i32 = 10;
+
+/// Moves a model to huge pages beside other work. Dropped, it ends early.
+pub struct Mover {
+    /// What has not begun to move.
+    pages: Option<HugePages>,
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Mover {
+    /// One that has not begun. It never will where the memory has no room for a copy beside the `cache` bytes of a full
+    /// cache and the system's own copy of the files, which others and the next start want to find.
+    pub fn new(model: &Model, cache: u64) -> Mover {
+        let need = model.gguf().file_len().saturating_mul(2).saturating_add(cache);
+        // No more than a service: without it the model is used where it is.
+        let pages = machine::has_room_for(need).then(|| model.gguf().huge_pages().ok()).flatten();
+        Mover { pages, thread: None, stop: Arc::default() }
+    }
+
+    /// One that never begins.
+    pub fn idle() -> Mover {
+        Mover { pages: None, thread: None, stop: Arc::default() }
+    }
+
+    /// Begins, if it has not: when the first words are out, since moving takes longer than reading a short prompt.
+    pub fn begin(&mut self) {
+        let Some(pages) = self.pages.take() else { return };
+        let stop = self.stop.clone();
+        let work = move || {
+            // Linux takes this as of the thread that asks. Where it is refused, the work is shared evenly.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            // What can't be moved stays where it is mapped.
+            let _ = pages.fill(&stop, &mut |_| ());
+        };
+        self.thread = Builder::new().name("qwren-mover".to_owned()).spawn(work).ok();
+    }
+
+    /// Begins and waits for the end.
+    pub fn finish(mut self) {
+        self.begin();
+        if let Some(thread) = self.thread.take() {
+            // It doesn't panic, and if it did the model would be where it was.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Mover {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
 }

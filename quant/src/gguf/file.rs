@@ -1,15 +1,17 @@
 //! A model in memory: one GGUF file, or all parts of a split one, mapped, so that weights are read where they lie.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap};
 
 use super::cursor::HEADER_CAP;
 use super::error::GgufError;
 use super::header::{Header, TensorInfo};
+use super::huge_pages::HugePages;
 use super::split::{self, Place};
 
 /// Read at a time: long enough for any disk's full speed, short enough to say how far it is.
@@ -29,8 +31,7 @@ pub struct GgufFile {
 pub struct GgufPart {
     path: PathBuf,
     file: File,
-    /// The file, or a copy of it.
-    map: Mmap,
+    map: Arc<Mmap>,
     data_offset: u64,
 }
 
@@ -87,17 +88,13 @@ impl GgufFile {
 }
 
 impl GgufFile {
-    /// Reads all files, in order, into memory of this process in large pages, and uses them there instead of where they are
-    /// mapped: a third faster to read, since far fewer page tables are walked. `progress` hears how many bytes were read.
+    /// What moves the files into huge pages of this process, on any thread, while they are used where they are mapped.
     ///
     /// # Errors
-    /// A file can't be read any more, or there is no memory; what was not copied stays mapped.
-    pub fn copy_to_huge_pages(&mut self, progress: &mut dyn FnMut(u64)) -> Result<(), GgufError> {
-        let mut done = 0;
-        for part in &mut self.parts {
-            part.copy_to_huge_pages(&mut done, progress).map_err(|e| GgufError::from(e).in_file(&part.path))?;
-        }
-        Ok(())
+    /// No more files can be opened.
+    pub fn huge_pages(&self) -> io::Result<HugePages> {
+        let part = |part: &GgufPart| Ok((part.file.try_clone()?, part.map.clone()));
+        Ok(HugePages { parts: self.parts.iter().map(part).collect::<io::Result<_>>()? })
     }
 
     /// Asks the system to read `bytes`, which lie in this model, without waiting for them. No more than a hint.
@@ -133,22 +130,6 @@ impl GgufPart {
         }
     }
 
-    fn copy_to_huge_pages(&mut self, done: &mut u64, progress: &mut dyn FnMut(u64)) -> std::io::Result<()> {
-        let mut copy = MmapMut::map_anon(self.map.len())?;
-        #[cfg(target_os = "linux")]
-        // Without them it is a copy in small pages: no loss.
-        let _ = copy.advise(Advice::HugePage);
-        let mut file = &self.file;
-        file.rewind()?;
-        for piece in copy.chunks_mut(PIECE) {
-            file.read_exact(piece)?;
-            *done += piece.len() as u64;
-            progress(*done);
-        }
-        self.map = copy.make_read_only()?;
-        Ok(())
-    }
-
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -180,7 +161,7 @@ impl GgufPart {
         // the bytes not to change meanwhile; that no other process writes to a model in use is what every program that
         // maps files relies on. The bytes are used as plain numbers, so a change means other numbers and no more: sizes
         // and spans were copied out of the map before they were checked.
-        let map = unsafe { Mmap::map(&file)? };
+        let map = Arc::new(unsafe { Mmap::map(&file)? });
         let header = Header::parse(&map, map.len() as u64)?;
         Ok((GgufPart { path: path.to_owned(), file, map, data_offset: header.data_offset }, header))
     }

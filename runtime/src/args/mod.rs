@@ -1,6 +1,7 @@
 //! The command line as typed. What it means is worked out once, by each command, before anything is loaded.
 
 mod argv;
+mod draft;
 mod grammar;
 mod limits;
 mod prompt_cache;
@@ -10,6 +11,7 @@ pub mod text;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub use draft::DraftArgs;
 pub use grammar::GrammarArgs;
 pub use limits::LimitArgs;
 pub use prompt_cache::PromptCacheArgs;

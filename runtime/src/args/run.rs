@@ -10,7 +10,7 @@ use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Threads, WO
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::units::bytes;
-use crate::warm;
+use crate::warm::{self, Mover};
 
 /// The model file.
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Machine")]
     pub no_warm: bool,
 
-    /// Use the weights where the file is mapped, even where there is room for a faster copy in huge pages
+    /// Leave the weights where the file is mapped, even where there is room to move them to huge pages, which decode faster
     #[arg(long, help_heading = "Machine")]
     pub mmap: bool,
 
@@ -129,13 +129,15 @@ impl RunArgs {
         Options { ctx, batch: self.batch_size, threads, type_k, type_v, stock_ops: self.stock_ops }
     }
 
-    /// Refuses, with the numbers, what can't fit in memory; reads the model into it otherwise.
-    pub fn prepare(&self, model: &mut Model, options: &Options, console: Console) -> anyhow::Result<()> {
+    /// Refuses, with the numbers, what can't fit in memory; reads the model into it otherwise. Those who will decode for a
+    /// while can have it moved.
+    pub fn prepare(&self, model: &Model, options: &Options, console: Console) -> anyhow::Result<Mover> {
         self.check_memory(model, options)?;
         if !self.no_warm {
-            warm::warm(model, cache_bytes(model, options), self.mmap, console)?;
+            warm::read_ahead(model, console);
         }
-        Ok(())
+        let may_move = !self.no_warm && !self.mmap;
+        Ok(if may_move { Mover::new(model, cache_bytes(model, options)) } else { Mover::idle() })
     }
 
     fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::conversation::ContextFull;
 use super::render::Thinking;
-use crate::args::{ContextArgs, GrammarArgs, LimitArgs, PromptCacheArgs, RunArgs, SamplingArgs};
+use crate::args::{ContextArgs, DraftArgs, GrammarArgs, LimitArgs, PromptCacheArgs, RunArgs, SamplingArgs};
 use crate::exit::Failure;
 use crate::generate::{Budget, Limits};
 
@@ -84,6 +84,9 @@ pub struct Args {
 
     #[command(flatten)]
     pub limits: LimitArgs,
+
+    #[command(flatten)]
+    pub draft: DraftArgs,
 
     #[command(flatten)]
     pub sampling: SamplingArgs,

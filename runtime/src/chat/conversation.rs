@@ -20,6 +20,7 @@ use crate::console::Console;
 use crate::exit::Failure;
 use crate::generate::{Answer, Engine, Gate, Limits, ThoughtCut, Timings};
 use crate::units::count;
+use crate::warm::Mover;
 
 /// Tokens that an answer should have room for before older turns leave.
 const ANSWER_ROOM: usize = 256;
@@ -43,6 +44,10 @@ pub struct Setup<'m> {
     pub tools: Option<Value>,
     /// What answers are held to.
     pub grammar: Option<Compiled>,
+    /// Tokens that are guessed at once at most; 0: none.
+    pub draft: usize,
+    /// Moves the model when there is time.
+    pub mover: Mover,
     /// Hears notes.
     pub console: Console,
 }
@@ -99,6 +104,11 @@ impl<'m> Conversation<'m> {
         self.setup.tools.is_some()
     }
 
+    /// Nobody waits for the model now: it may move to where it is faster.
+    pub fn rest(&mut self) {
+        self.setup.mover.begin();
+    }
+
     /// The cache.
     pub fn session(&self) -> &Session<'m> {
         &self.session
@@ -150,7 +160,8 @@ impl<'m> Conversation<'m> {
         let result = loop {
             let result = {
                 let Conversation { chronicle, session, setup, .. } = self;
-                let mut engine = Engine { session, vocab: &setup.vocab, interrupt, console: setup.console };
+                let Setup { vocab, draft, mover, console, .. } = setup;
+                let mut engine = Engine { session, vocab, interrupt, draft: *draft, mover, console: *console };
                 answer.run(&mut engine, &prompt.ids, &mut keeper(chronicle, sink))
             };
             match result {

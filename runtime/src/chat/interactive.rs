@@ -22,6 +22,7 @@ pub fn run(
     console: Console,
 ) -> anyhow::Result<Exit> {
     let _guard = TerminalGuard::new()?;
+    conversation.rest();
     console.note("/help lists the commands; Ctrl-C stops an answer, Ctrl-D leaves");
     if args.private {
         console.note("private: neither the conversation nor what you type is kept");

@@ -44,11 +44,11 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         return store::list();
     }
     let path = &args.run.model.model;
-    let mut model = load::model(path)?;
+    let model = load::model(path)?;
     let vocab = Arc::new(load::vocab(path, model.gguf().header())?);
     let template = load::template(path, model.gguf().header())?;
     let options = args.run.options(args.context.resolve(model.hparams().ctx_train));
-    args.run.prepare(&mut model, &options, console)?;
+    let mover = args.run.prepare(&model, &options, console)?;
     let header = model.gguf().header();
 
     let asked = args.asked_to_think();
@@ -74,7 +74,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     console.note(report::start_line(&model, &options, settings.sampling().seed.value));
 
     let prompt_cache = args.prompt_cache.load(&mut session, console);
-    let setup = Setup { vocab, template: &template, tools, grammar, console };
+    let setup = Setup { vocab, template: &template, tools, grammar, draft: args.draft.most(), mover, console };
     let values = settings.sampling().sampling();
     let mut conversation = Conversation::new(setup, session, values, limits, args.context_full, chronicle);
     conversation.thinking = asked;

@@ -66,7 +66,7 @@ enum Format {
 /// Reads the text and writes the file. On Ctrl-C the file gets what was summed so far, if a chunk was whole.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
-    let mut model = load::model(path)?;
+    let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;
     let ctx = args.ctx_size as usize;
     let ids = tokens(args, &vocab)?;
@@ -80,7 +80,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         return Err(Failure::usage(text).into());
     }
     let options = args.run.options(ctx);
-    args.run.prepare(&mut model, &options, console)?;
+    args.run.prepare(&model, &options, console)?;
     let mut session = Session::new(&model, &options)?;
     session.watch(Fed::new(&model, args.process_output))?;
     let out = OutputFile::create(&args.output, args.run.force)?;

@@ -33,13 +33,13 @@ pub struct Args {
 
 /// Evaluates the ids and writes the logits of the wanted positions.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
-    let mut model = load::model(&args.run.model.model)?;
+    let model = load::model(&args.run.model.model)?;
     let vocab = model.hparams().vocab;
     if let Some(id) = args.ids.iter().find(|&&id| id as usize >= vocab) {
         return Err(Failure::usage(format!("--ids: token {id} is not among the model's {vocab}")).into());
     }
     let options = args.run.options(args.ids.len());
-    args.run.prepare(&mut model, &options, console)?;
+    args.run.prepare(&model, &options, console)?;
     let rows = args.last.map_or(args.ids.len(), |k| args.ids.len().min(k as usize));
     let mut session = Session::new(&model, &options)?;
     let mut file = OutputFile::create(&args.output, args.run.force)?;

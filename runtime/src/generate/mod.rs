@@ -3,6 +3,7 @@
 //! A token passes: end of the answer? → bytes to whole characters, thought or answer → stop strings → the caller's sink.
 //! Tokens that nobody has to choose — what ends a thought, what a grammar leaves no choice about — are evaluated together.
 
+mod draft;
 mod gate;
 mod logprobs;
 mod prefill;
@@ -24,6 +25,8 @@ pub use logprobs::{Logprobs, Recorder};
 pub use timings::Timings;
 
 use crate::console::Console;
+use crate::warm::Mover;
+use draft::Drafter;
 
 /// Takes the model's words as they come.
 pub type Sink<'a> = dyn FnMut(Part) -> io::Result<()> + 'a;
@@ -69,6 +72,10 @@ pub struct Engine<'e, 'm> {
     pub vocab: &'e Vocab,
     /// Set by Ctrl-C.
     pub interrupt: &'e AtomicBool,
+    /// Tokens that are guessed at once at most, from what the context holds; 0: none.
+    pub draft: usize,
+    /// Begins to move the model when the first words are out.
+    pub mover: &'e mut Mover,
     /// Hears of slow prompts.
     pub console: Console,
 }
@@ -189,30 +196,45 @@ impl Answer {
         if self.is_long_enough() {
             return Ok(FinishReason::Length);
         }
-        let mut logits = match self.read(engine, prompt) {
+        let logits = match self.read(engine, prompt) {
             Err(EvalError::Interrupted) => return Ok(FinishReason::Interrupt),
             other => other?,
         };
         let start = Instant::now();
-        let reason = loop {
+        let mut drafter = Drafter::new(engine.draft);
+        let reason = self.write(engine, &mut drafter, logits, sink);
+        drafter.forget(engine.session);
+        self.timings.decode_time += start.elapsed();
+        reason
+    }
+
+    /// Chooses tokens, the first one by `logits`, until something ends it.
+    fn write(
+        &mut self,
+        engine: &mut Engine<'_, '_>,
+        drafter: &mut Drafter,
+        mut logits: Vec<f32>,
+        sink: &mut Sink<'_>,
+    ) -> anyhow::Result<FinishReason> {
+        loop {
             let next = self.next(&logits, engine.vocab)?;
             if let Some(reason) = self.take_all(&next, engine.vocab, sink)? {
-                break reason;
+                return Ok(reason);
             }
             if engine.interrupt.load(Ordering::Relaxed) {
-                break FinishReason::Interrupt;
+                return Ok(FinishReason::Interrupt);
             }
-            if engine.session.len() + next.len() > engine.session.ctx() {
-                break FinishReason::Context;
+            if drafter.settled(engine.session) + next.len() > engine.session.ctx() {
+                return Ok(FinishReason::Context);
             }
-            logits = match engine.session.eval(&next, engine.interrupt, &mut |_, _| ()) {
-                Err(EvalError::Interrupted) => break FinishReason::Interrupt,
-                other => other?.to_vec(),
+            let wanted = self.limits.tokens.map_or(usize::MAX, |most| most.saturating_sub(self.tokens.len()));
+            logits = match drafter.eval(engine.session, engine.interrupt, &next, wanted, &mut self.timings) {
+                Err(EvalError::Interrupted) => return Ok(FinishReason::Interrupt),
+                other => other?,
             };
             self.timings.decoded += next.len();
-        };
-        self.timings.decode_time += start.elapsed();
-        Ok(reason)
+            engine.mover.begin();
+        }
     }
 
     /// Lets go of what was held back: the rest of a broken character, the beginning of a stop string.

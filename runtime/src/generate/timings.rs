@@ -17,7 +17,11 @@ pub struct Timings {
     pub chosen: usize,
     /// Tokens evaluated while writing.
     pub decoded: usize,
-    /// Time for these, choosing included.
+    /// Tokens that were guessed and evaluated before they were chosen, or not.
+    pub drafted: usize,
+    /// Those of them that were chosen.
+    pub accepted: usize,
+    /// Time for writing, choosing included.
     pub decode_time: Duration,
 }
 
@@ -29,6 +33,8 @@ impl Timings {
         self.prompt_time += other.prompt_time;
         self.chosen += other.chosen;
         self.decoded += other.decoded;
+        self.drafted += other.drafted;
+        self.accepted += other.accepted;
         self.decode_time += other.decode_time;
     }
 

@@ -55,7 +55,7 @@ fn length(least: i64) -> clap::builder::RangedI64ValueParser<u32> {
 
 /// Warms up, measures, reports.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
-    let mut model = load::model(&args.run.model.model)?;
+    let model = load::model(&args.run.model.model)?;
     let decode = args.decode as usize;
     let prefill_ctx = args.prefill.iter().copied().max().unwrap_or(1) as usize;
     let trained = model.hparams().ctx_train;
@@ -66,7 +66,8 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let decode_ctx = depths.iter().copied().max().unwrap_or(0) as usize + decode;
     // One position more: at depth 0 the first token is evaluated before the clock starts.
     let options = args.run.options(prefill_ctx.max(decode_ctx + 1));
-    args.run.prepare(&mut model, &options, console)?;
+    // What is measured is how it runs in the long run.
+    args.run.prepare(&model, &options, console)?.finish();
 
     let threads = options.threads.decode.max(options.threads.prefill);
     let limits = report::Limits {

@@ -11,7 +11,7 @@ use qwren::thinking::Part;
 use qwren::vocab::{Specials, Vocab};
 
 use self::output::{Completion, Output};
-use crate::args::{ContextArgs, GrammarArgs, LimitArgs, PromptCacheArgs, RunArgs, SamplingArgs, TextArgs};
+use crate::args::{ContextArgs, DraftArgs, GrammarArgs, LimitArgs, PromptCacheArgs, RunArgs, SamplingArgs, TextArgs};
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::generate::{Answer, Engine, Gate, Recorder};
@@ -37,6 +37,9 @@ pub struct Args {
 
     #[command(flatten)]
     limits: LimitArgs,
+
+    #[command(flatten)]
+    draft: DraftArgs,
 
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -71,10 +74,10 @@ pub struct Args {
 /// Completes the prompt.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
-    let mut model = load::model(path)?;
+    let model = load::model(path)?;
     let vocab = Arc::new(load::vocab(path, model.gguf().header())?);
     let options = args.run.options(args.context.resolve(model.hparams().ctx_train));
-    args.run.prepare(&mut model, &options, console)?;
+    let mut mover = args.run.prepare(&model, &options, console)?;
 
     let text = args.text.read(console)?;
     let limits = args.limits.resolve()?;
@@ -91,7 +94,14 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let prompt_cache = args.prompt_cache.load(&mut session, console);
 
     let interrupt = Interrupt::listen(Second::Exits)?;
-    let mut engine = Engine { session: &mut session, vocab: &vocab, interrupt: interrupt.flag(), console };
+    let mut engine = Engine {
+        session: &mut session,
+        vocab: &vocab,
+        interrupt: interrupt.flag(),
+        draft: args.draft.most(),
+        mover: &mut mover,
+        console,
+    };
     let mut output = Output::new(args.json);
     if args.echo {
         output.put(&text)?;

@@ -50,7 +50,7 @@ pub struct Args {
 /// Scores the text.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
-    let mut model = load::model(path)?;
+    let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;
     let name = args.file.display().to_string();
     let bytes = std::fs::read(&args.file).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
@@ -61,7 +61,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     })?;
 
     let options = args.run.options(chunks[0].len());
-    args.run.prepare(&mut model, &options, console)?;
+    args.run.prepare(&model, &options, console)?;
     let shape = Shape::of(model.hparams().vocab, &chunks);
     let mut writer = match &args.save_logits {
         Some(path) => Some(BaseWriter::create(path, &shape, &chunks, args.run.force)?),
