@@ -2,7 +2,8 @@
 # Everything that CI runs.
 #
 #   scripts/test.sh          format, lints, release build, all tests on this machine
-#   scripts/test.sh --all    the same, and every further suite that the project has (none yet)
+#   scripts/test.sh --arm    the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
+#   scripts/test.sh --all    the native suite, then every other one
 #
 # QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
 set -euo pipefail
@@ -10,8 +11,9 @@ cd "$(dirname "$0")/.."
 
 case "${1:-}" in
   '' | --all) ;;
+  --arm) exec scripts/arm/test.sh ;;
   *)
-    echo "usage: scripts/test.sh [--all]" >&2
+    echo "usage: scripts/test.sh [--arm | --all]" >&2
     exit 2
     ;;
 esac
@@ -36,3 +38,5 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
   cargo test --workspace --locked --no-fail-fast
 fi
+
+if [ "${1:-}" = --all ]; then scripts/arm/test.sh; fi

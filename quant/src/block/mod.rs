@@ -27,7 +27,7 @@ mod tests;
 
 pub use iq4_nl::BlockIq4Nl;
 pub use iq4_xs::BlockIq4Xs;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use levels::NON_LINEAR;
 pub use q2_k::BlockQ2K;
 pub use q3_k::BlockQ3K;

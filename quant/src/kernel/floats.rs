@@ -4,7 +4,9 @@
 use std::ops::{Add, BitAnd, Div, Mul, Sub};
 
 use super::Level;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::floats::F32x4;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 use super::portable::F32x4;
 #[cfg(target_arch = "x86_64")]
 use super::x86::{self, sse2::F32x4};
@@ -56,6 +58,9 @@ pub(crate) fn run(level: Level, work: impl Work) {
         Level::Scalar => work.run::<Pair>(()),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => x86::avx2::run(token, work),
+        // Their vectors of four are the target's own.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(_) | Level::Dotprod(_) | Level::I8mm(_) => work.run::<Pair>(()),
     }
 }
 

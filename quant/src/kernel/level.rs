@@ -1,6 +1,8 @@
 //! Which instructions this CPU has, as a value that only detection can make.
 use std::fmt;
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64::{Dotprod, I8mm, Neon};
 #[cfg(target_arch = "x86_64")]
 use super::x86::Avx2;
 
@@ -17,6 +19,15 @@ pub enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    /// NEON with dot products.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(Dotprod),
+    /// NEON with dot products and int8 matrix products.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(I8mm),
 }
 
 /// `QWREN_CPU` names no level of this CPU.
@@ -49,6 +60,12 @@ impl Level {
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "x86_64")]
         levels.extend(Avx2::detect().map(Level::Avx2));
+        #[cfg(target_arch = "aarch64")]
+        {
+            levels.extend(Neon::detect().map(Level::Neon));
+            levels.extend(Dotprod::detect().map(Level::Dotprod));
+            levels.extend(I8mm::detect().map(Level::I8mm));
+        }
         levels.reverse();
         levels
     }
@@ -68,6 +85,12 @@ impl Level {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::Dotprod(_) => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Level::I8mm(_) => "i8mm",
         }
     }
 }

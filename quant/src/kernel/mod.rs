@@ -4,9 +4,11 @@
 //! all levels give the same bits: sums within a block are integers, and the float operations after it are the same
 //! ones, unfused, in the order of the blocks. For float weights and the vector operations one level gives the same
 //! bits whatever the number of tokens, rows or positions in a call; between levels their rounding differs.
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod floats;
 mod level;
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
 mod q8_rows;
 mod scalar;
@@ -73,6 +75,12 @@ pub fn kernels() -> &'static [Kernel] {
                 Level::Scalar => kernels.extend(scalar::kernels()),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2(token) => kernels.extend(x86::avx2::kernels(token)),
+                #[cfg(target_arch = "aarch64")]
+                Level::Neon(token) => kernels.extend(aarch64::order::neon(token)),
+                #[cfg(target_arch = "aarch64")]
+                Level::Dotprod(token) => kernels.extend(aarch64::order::dotprod(token)),
+                #[cfg(target_arch = "aarch64")]
+                Level::I8mm(token) => kernels.extend(aarch64::order::i8mm(token)),
             }
         }
         kernels

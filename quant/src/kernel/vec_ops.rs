@@ -1,6 +1,8 @@
 //! Vector operations between the matrix products: norms, softmax, SwiGLU, attention.
 use half::f16;
 
+#[cfg(target_arch = "aarch64")]
+use super::aarch64;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use super::{Level, Q8_BLOCK, Q8Rows, Q8RowsMut, scalar_vec};
@@ -46,6 +48,12 @@ pub fn vec_ops(level: Level) -> &'static VecOps {
         Level::Scalar => &scalar_vec::OPS,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => x86::avx2::vec_ops(token),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon(token) => aarch64::vec::neon(token),
+        #[cfg(target_arch = "aarch64")]
+        Level::Dotprod(token) => aarch64::vec::dotprod(token),
+        #[cfg(target_arch = "aarch64")]
+        Level::I8mm(token) => aarch64::vec::i8mm(token),
     }
 }
 

@@ -2,6 +2,20 @@
 mod mul_mat;
 mod vec_ops;
 
+use super::Level;
+
+/// The environment variable with the levels, between commas, that this machine must have.
+const REQUIRE: &str = "QWREN_TEST_REQUIRE";
+
+/// A machine without a level tests nothing of it: where one is meant to be tested, it is named.
+#[test]
+fn required_levels_are_there() {
+    let names = std::env::var(REQUIRE).unwrap_or_default();
+    for name in names.split(',').filter(|name| !name.is_empty()) {
+        assert!(Level::parse(name).is_ok(), "{REQUIRE}: this machine lacks {name}; it has {:?}", Level::available());
+    }
+}
+
 /// Pseudorandom numbers that are the same on every machine (splitmix64).
 struct Random(u64);
 

@@ -1,0 +1,167 @@
+//! Scales and minimums of four rows' blocks together: a lane is a row.
+use std::arch::aarch64::*;
+
+use super::lanes::*;
+use crate::block::{Block, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
+
+/// The numbers of one block of each of four rows, in `P` pairs of sub-blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Head<const P: usize> {
+    pub(super) d: float32x4_t,
+    /// Zeros for a format without minimums.
+    pub(super) dmin: float32x4_t,
+    /// `[sub-block / 2][sub-block % 2][4 rows]`
+    pub(super) scales: [int16x8_t; P],
+    /// As the scales; for a format that has none the scales themselves, whose sum undoes what was added to the levels.
+    pub(super) mins: [int16x8_t; P],
+}
+
+impl<const P: usize> Head<P> {
+    /// Zeros.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(super) fn empty() -> Self {
+        let (unit, pairs) = (vdupq_n_f32(0.0), [vdupq_n_s16(0); P]);
+        Head { d: unit, dmin: unit, scales: pairs, mins: pairs }
+    }
+
+    /// The scales for dot products that run on over the sub-blocks. With A\[j\] the sum up to sub-block j,
+    /// Σ scale\[j\]·(A\[j\] − A\[j − 1\]) = Σ (scale\[j\] − scale\[j + 1\])·A\[j\], and no sum is set to zero.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub(super) fn running(mut self) -> Self {
+        for i in 0..P {
+            let next = if i + 1 < P { self.scales[i + 1] } else { vdupq_n_s16(0) };
+            self.scales[i] = vsubq_s16(self.scales[i], vextq_s16::<4>(self.scales[i], next));
+        }
+        self
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q4_k(w: [&BlockQ4K; 4]) -> Head<4> {
+    affine(w)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q5_k(w: [&BlockQ5K; 4]) -> Head<4> {
+    affine(w)
+}
+
+/// Of blocks that begin with d, dmin and the packed numbers that block/scales.rs describes.
+#[inline]
+#[target_feature(enable = "neon")]
+fn affine<B: Block>(w: [&B; 4]) -> Head<4> {
+    let [units, scale, min, low] = words([head(w[0]), head(w[1]), head(w[2]), head(w[3])]);
+    let six_bits = |v| vandq_u32(v, vdupq_n_u32(0x3f3f_3f3f));
+    let join = |low, top| {
+        let top = vandq_u32(vshrq_n_u32::<2>(top), vdupq_n_u32(0x3030_3030));
+        vorrq_u32(vandq_u32(low, vdupq_n_u32(0x0f0f_0f0f)), top)
+    };
+    let unsigned = |first, second| {
+        let ([a, b], [c, d]) = (unsigned_pairs(first), unsigned_pairs(second));
+        [a, b, c, d]
+    };
+    Head {
+        d: widen(vmovn_u32(units)),
+        dmin: widen(vshrn_n_u32::<16>(units)),
+        scales: unsigned(six_bits(scale), join(low, scale)),
+        mins: unsigned(six_bits(min), join(vshrq_n_u32::<4>(low), min)),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q6_k(w: [&BlockQ6K; 4]) -> Head<8> {
+    let bytes = |r: usize| zerocopy::transmute_ref!(&w[r].scales);
+    signed(w.map(|w| w.d.bits()), [bytes(0), bytes(1), bytes(2), bytes(3)])
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q3_k(w: [&BlockQ3K; 4]) -> Head<8> {
+    let scales = w.map(|w| scales_q3_k(&w.scales));
+    signed(w.map(|w| w.d.bits()), scales.each_ref())
+}
+
+/// The sixteen scales -32 … 31 as bytes; the layout is described in block/q3_k.rs.
+#[inline]
+fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
+    let word = |i: usize| u32::from_le_bytes([packed[i], packed[i + 1], packed[i + 2], packed[i + 3]]);
+    let (first, second, high) = (word(0), word(4), word(8));
+    // Four numbers at once; 32 is subtracted from bytes below 64 without a borrow from a neighbour.
+    let join = |low: u32, high: u32| {
+        let sum = low & 0x0f0f_0f0f | (high & 0x0303_0303) << 4;
+        (sum | 0x8080_8080).wrapping_sub(0x2020_2020) ^ 0x8080_8080
+    };
+    let words =
+        [join(first, high), join(second, high >> 2), join(first >> 4, high >> 4), join(second >> 4, high >> 6)];
+    zerocopy::transmute!(words.map(u32::to_le_bytes))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q2_k(w: [&BlockQ2K; 4]) -> Head<8> {
+    let words = words([&w[0].scales, &w[1].scales, &w[2].scales, &w[3].scales]);
+    let nibbles = |v| vandq_u32(v, vdupq_n_u32(0x0f0f_0f0f));
+    Head {
+        d: halves(w.map(|w| w.d.bits())),
+        dmin: halves(w.map(|w| w.dmin.bits())),
+        scales: flat(words.map(|v| unsigned_pairs(nibbles(v)))),
+        mins: flat(words.map(|v| unsigned_pairs(nibbles(vshrq_n_u32::<4>(v))))),
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn iq4_xs(w: [&BlockIq4Xs; 4]) -> Head<4> {
+    let mut pairs = [[[0i16; 4]; 2]; 4];
+    for r in 0..4 {
+        for (j, scale) in w[r].unpack_scales().into_iter().enumerate() {
+            pairs[j / 2][j % 2][r] = scale.into();
+        }
+    }
+    let scales = pairs.map(|pair| load_i16(zerocopy::transmute_ref!(&pair)));
+    Head { d: halves(w.map(|w| w.d.bits())), dmin: vdupq_n_f32(0.0), scales, mins: scales }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn signed(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
+    let pairs = |v| {
+        let v = vreinterpretq_s8_u8(by_number(v));
+        [vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v)]
+    };
+    let scales = flat(words(scales).map(|v| pairs(v)));
+    Head { d: halves(d), dmin: vdupq_n_f32(0.0), scales, mins: scales }
+}
+
+#[inline]
+fn flat(pairs: [[int16x8_t; 2]; 4]) -> [int16x8_t; 8] {
+    let [[a, b], [c, d], [e, f], [g, h]] = pairs;
+    [a, b, c, d, e, f, g, h]
+}
+
+/// `[4 rows][4 words]` → `[4 words][4 rows]`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn words(rows: [&[u8; 16]; 4]) -> [uint32x4_t; 4] {
+    let row = |r: usize| vreinterpretq_u32_u8(load_u8(rows[r]));
+    transpose([row(0), row(1), row(2), row(3)])
+}
+
+/// `[4 rows][4 bytes]` → `[4 bytes][4 rows]`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn by_number(words: uint32x4_t) -> uint8x16_t {
+    vqtbl1q_u8(vreinterpretq_u8_u32(words), load_u8(&[0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15]))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn unsigned_pairs(words: uint32x4_t) -> [int16x8_t; 2] {
+    let v = by_number(words);
+    [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v))), vreinterpretq_s16_u16(vmovl_high_u8(v))]
+}

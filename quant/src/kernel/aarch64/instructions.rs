@@ -1,0 +1,39 @@
+//! Dot products in one instruction. Their intrinsics aren't stable yet.
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// `acc[i] += Σ a[4·i + k] · b[4·i + k]`, k in 0 … 3.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn sdot(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+/// `acc[i] += Σ a[4·i + k] · b[4·G + k]`, k in 0 … 3.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn sdot_group<const G: usize>(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("sdot {0:v}.4s, {1:v}.16b, {2:v}.4b[{g}]", inout(vreg) acc, in(vreg) a, in(vreg) b, g = const G,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
+/// `acc[2·i + j] += Σ a[8·i + k] · b[8·j + k]`, k in 0 … 7.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+pub(super) fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("smmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}

@@ -1,0 +1,103 @@
+//! Loads, stores, transposes and sums that the other files share.
+use std::arch::aarch64::*;
+
+use crate::block::Block;
+
+/// 16 bytes of a block.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_u8(x: &[u8; 16]) -> uint8x16_t {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { vld1q_u8(x.as_ptr()) }
+}
+
+/// 16 int8.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_i8(x: &[i8; 16]) -> int8x16_t {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { vld1q_s8(x.as_ptr()) }
+}
+
+/// 8 sums.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_i16(x: &[i16; 8]) -> int16x8_t {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { vld1q_s16(x.as_ptr()) }
+}
+
+/// 4 floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_f32(x: &[f32; 4]) -> float32x4_t {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { vld1q_f32(x.as_ptr()) }
+}
+
+/// Writes 4 floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_f32(x: &mut [f32; 4], v: float32x4_t) {
+    // SAFETY: 16 writable bytes; the store takes any alignment.
+    unsafe { vst1q_f32(x.as_mut_ptr(), v) }
+}
+
+/// Writes 16 int8.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_i8(x: &mut [i8; 16], v: int8x16_t) {
+    // SAFETY: 16 writable bytes; the store takes any alignment.
+    unsafe { vst1q_s8(x.as_mut_ptr(), v) }
+}
+
+/// Four halves as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn widen(halves: uint16x4_t) -> float32x4_t {
+    vcvt_f32_f16(vreinterpret_f16_u16(halves))
+}
+
+/// Four scales as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn halves(bits: [u16; 4]) -> float32x4_t {
+    // Put together in the integer registers, which have nothing else to do.
+    let [a, b, c, d] = bits;
+    widen(vcreate_u16(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48))
+}
+
+/// The sums of four vectors.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn sum4(v: [int32x4_t; 4]) -> int32x4_t {
+    vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]))
+}
+
+/// `[4 rows][4 words]` → `[4 words][4 rows]`, words of 32 bits.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn transpose(v: [uint32x4_t; 4]) -> [uint32x4_t; 4] {
+    let (wide, narrow) = (vreinterpretq_u64_u32, vreinterpretq_u32_u64);
+    let (even01, odd01) = (wide(vtrn1q_u32(v[0], v[1])), wide(vtrn2q_u32(v[0], v[1])));
+    let (even23, odd23) = (wide(vtrn1q_u32(v[2], v[3])), wide(vtrn2q_u32(v[2], v[3])));
+    [
+        narrow(vtrn1q_u64(even01, even23)),
+        narrow(vtrn1q_u64(odd01, odd23)),
+        narrow(vtrn2q_u64(even01, even23)),
+        narrow(vtrn2q_u64(odd01, odd23)),
+    ]
+}
+
+/// The first 16 bytes of a block.
+#[inline]
+pub(super) fn head<B: Block>(w: &B) -> &[u8; 16] {
+    w.as_bytes().first_chunk().expect("a block of more than 16 bytes")
+}
+
+/// Rows `first …` of `per_row` blocks each; beyond the end the last row again.
+#[inline]
+pub(super) fn rows<B, const N: usize>(w: &[B], per_row: usize, first: usize) -> [&[B]; N] {
+    let last = w.len() / per_row - 1;
+    std::array::from_fn(|i| &w[(first + i).min(last) * per_row..][..per_row])
+}

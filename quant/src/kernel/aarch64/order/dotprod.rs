@@ -1,0 +1,79 @@
+//! With dot product instructions: four rows × 16 columns as `[column / 4][4 rows][4 columns]`, so that a lane is a row.
+use std::arch::aarch64::*;
+
+use super::super::heads::Head;
+use super::super::instructions::sdot_group;
+use super::super::lanes::{load_i8, transpose};
+use super::super::levels::Small;
+use super::super::products::run_on;
+use super::super::tile::{Dots, TOKENS};
+use super::kernels;
+
+/// Rows of a tile, in fours: with four tokens eight independent sums, which hide an instruction's latency.
+const QUADS: usize = 2;
+/// From this many tokens on, unpacking a tile costs less than reading the blocks once a token.
+const TILE_TOKENS: usize = 3;
+/// Tokens left of a tile's four that are better read for one by one.
+const FEW: usize = 1;
+
+kernels!("dotprod", "neon,dotprod");
+
+/// Sums run on over the sub-blocks.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn scales<const P: usize>(head: Head<P>) -> Head<P> {
+    head.running()
+}
+
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn dot<const N: usize, const MAX: i32>(
+    run: &mut [int32x4_t; 4],
+    w: [[int8x16_t; N]; 4],
+    x: [int8x16_t; N],
+) -> int32x4_t {
+    run_on(run, w, x)
+}
+
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn dot_small<const MAX: i32>(w: [Small; 4], x: Small) -> int32x4_t {
+    run_on(&mut [vdupq_n_s32(0); 4], w, x)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn place(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
+    transpose(rows.map(|v| vreinterpretq_u32_s8(v))).map(|v| vreinterpretq_s8_u32(v))
+}
+
+/// Adds to `run` and gives what it comes to.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn dots<const N: usize, const MAX: i32>(
+    run: &mut Dots<QUADS>,
+    columns: &[[[int8x16_t; 4]; QUADS]; N],
+    tokens: [&[[i8; 16]; N]; TOKENS],
+) -> Dots<QUADS> {
+    for c in 0..N {
+        let mut x = [vdupq_n_s8(0); TOKENS];
+        for i in 0..TOKENS {
+            x[i] = load_i8(&tokens[i][c]);
+        }
+        macro_rules! group {
+            ($g:literal) => {
+                for h in 0..QUADS {
+                    let w = columns[c][h][$g];
+                    for i in 0..TOKENS {
+                        run[i][h] = sdot_group::<$g>(run[i][h], w, x[i]);
+                    }
+                }
+            };
+        }
+        group!(0);
+        group!(1);
+        group!(2);
+        group!(3);
+    }
+    *run
+}

@@ -1,0 +1,71 @@
+//! Without dot product instructions: four rows × 16 columns as `[4 rows][16 columns]`.
+use std::arch::aarch64::*;
+
+use super::super::heads::Head;
+use super::super::lanes::load_i8;
+use super::super::levels::Small;
+use super::super::products::multiply;
+use super::super::tile::{Dots, TOKENS};
+use super::kernels;
+
+/// Rows of a tile, in fours: one token's products with four rows fill the registers.
+const QUADS: usize = 1;
+/// From this many tokens on, unpacking a tile costs less than reading the blocks once a token.
+const TILE_TOKENS: usize = 6;
+/// Tokens left of a tile's four that are better read for one by one.
+const FEW: usize = 3;
+
+kernels!("neon", "neon");
+
+/// Sums are the sub-block's own.
+#[inline]
+#[target_feature(enable = "neon")]
+fn scales<const P: usize>(head: Head<P>) -> Head<P> {
+    head
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot<const N: usize, const MAX: i32>(
+    _run: &mut [int32x4_t; 4],
+    w: [[int8x16_t; N]; 4],
+    x: [int8x16_t; N],
+) -> int32x4_t {
+    multiply::<N, MAX>(w, x)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn dot_small<const MAX: i32>(w: [Small; 4], x: Small) -> int32x4_t {
+    multiply::<2, MAX>(w, x)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn place(rows: [int8x16_t; 4]) -> [int8x16_t; 4] {
+    rows
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn dots<const N: usize, const MAX: i32>(
+    _run: &mut Dots<QUADS>,
+    columns: &[[[int8x16_t; 4]; QUADS]; N],
+    tokens: [&[[i8; 16]; N]; TOKENS],
+) -> Dots<QUADS> {
+    let mut w = [[vdupq_n_s8(0); N]; 4];
+    for r in 0..4 {
+        for c in 0..N {
+            w[r][c] = columns[c][0][r];
+        }
+    }
+    let mut dots = [[vdupq_n_s32(0); QUADS]; TOKENS];
+    for i in 0..TOKENS {
+        let mut x = [vdupq_n_s8(0); N];
+        for c in 0..N {
+            x[c] = load_i8(&tokens[i][c]);
+        }
+        dots[i][0] = multiply::<N, MAX>(w, x);
+    }
+    dots
+}

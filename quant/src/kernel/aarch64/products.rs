@@ -1,0 +1,65 @@
+//! Dot products of four rows with one token, a lane a row.
+use std::arch::aarch64::*;
+
+use super::instructions::sdot;
+use super::lanes::sum4;
+
+/// `N` vectors of each of four rows times `N` of a token, without dot product instructions. `MAX`: the largest magnitude
+/// of a level; that of an activation is 127.
+///
+/// What a multiplication makes are int16, and they are added up as such while they fit: a lane takes 2·N products, then
+/// pairs of lanes, then fours.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn multiply<const N: usize, const MAX: i32>(w: [[int8x16_t; N]; 4], x: [int8x16_t; N]) -> int32x4_t {
+    let lane = const { 2 * N as i32 * MAX * 127 };
+    if lane > i16::MAX as i32 {
+        let mut sums = [vdupq_n_s32(0); 4];
+        for r in 0..4 {
+            sums[r] = vpaddlq_s16(products([w[r][0]], [x[0]]));
+            for i in 1..N {
+                sums[r] = vpadalq_s16(sums[r], products([w[r][i]], [x[i]]));
+            }
+        }
+        return sum4(sums);
+    }
+    let p = [products(w[0], x), products(w[1], x), products(w[2], x), products(w[3], x)];
+    if 2 * lane > i16::MAX as i32 {
+        return sum4([vpaddlq_s16(p[0]), vpaddlq_s16(p[1]), vpaddlq_s16(p[2]), vpaddlq_s16(p[3])]);
+    }
+    let (low, high) = (vpaddq_s16(p[0], p[1]), vpaddq_s16(p[2], p[3]));
+    if 4 * lane > i16::MAX as i32 {
+        vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high))
+    } else {
+        vpaddlq_s16(vpaddq_s16(low, high))
+    }
+}
+
+/// Lane i: the products i and i + 8 of each pair of vectors.
+#[inline]
+#[target_feature(enable = "neon")]
+fn products<const N: usize>(w: [int8x16_t; N], x: [int8x16_t; N]) -> int16x8_t {
+    let mut sum = vmull_s8(vget_low_s8(w[0]), vget_low_s8(x[0]));
+    sum = vmlal_high_s8(sum, w[0], x[0]);
+    for i in 1..N {
+        sum = vmlal_s8(sum, vget_low_s8(w[i]), vget_low_s8(x[i]));
+        sum = vmlal_high_s8(sum, w[i], x[i]);
+    }
+    sum
+}
+
+/// Adds the products to the rows' `sums` and gives what they come to: all products so far.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+pub(super) fn run_on<const N: usize>(
+    sums: &mut [int32x4_t; 4],
+    w: [[int8x16_t; N]; 4],
+    x: [int8x16_t; N],
+) -> int32x4_t {
+    for r in 0..4 {
+        for i in 0..N {
+            sums[r] = sdot(sums[r], w[r][i], x[i]);
+        }
+    }
+    sum4(*sums)
+}

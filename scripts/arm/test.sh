@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# The suite for 64-bit ARM: everything is cross-built and run in qemu's emulation. `scripts/test.sh --arm` calls it.
+#
+#   all tests                       as on a Raspberry Pi 4 (Cortex-A72: NEON alone); executing what that CPU lacks ends a test
+#   the kernels' tests              as on a Raspberry Pi 5 (Cortex-A76: dot products), and with everything that qemu has (i8mm)
+#   the tests that map files        under a kernel with pages of 16 KiB, as Raspberry Pi OS has on a Pi 5
+#   the kernels' instruction counts against scripts/arm/counts.txt
+#
+# QWREN_TEST_REQUIRE names the levels that must be there: a level that isn't found fails instead of being passed over.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+step() { printf '\n== %s\n' "$*"; }
+
+step "ARM: tools"
+# Its rustc builds everything from here on; nothing else is built meanwhile, since ggml's bindings are written to a place
+# that both targets share.
+env=$(scripts/setup-arm.sh -q)
+. "$env"
+
+target=aarch64-unknown-linux-gnu
+out=${CARGO_TARGET_DIR:-target}/$target
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+# Nobody debugs these builds; without it they are a third of the size.
+export CARGO_PROFILE_DEV_DEBUG=0
+
+step "ARM: lints"
+"$QWREN_ARM_CLIPPY" clippy -p qwren-quant --all-targets --locked --target $target -- -A unknown_lints
+
+step "ARM: build"
+cargo build --locked --target $target -p qwren -p qwren-convert
+
+# The tests start the programs by their path, where no runner of cargo's applies: scripts of the same names do.
+programs=$out/emulated
+mkdir -p "$programs"
+for program in qwren qwren-convert; do
+  printf '#!/bin/sh\nexec qemu-aarch64 "%s" "$@"\n' "$out/debug/$program" >"$programs/$program"
+  chmod +x "$programs/$program"
+done
+export QWREN_BIN_DIR=$programs
+
+# tests [OPTION…] [-- OPTION…]: cargo's own runner, or nextest where it is installed.
+tests() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --locked --target $target --no-fail-fast "$@"
+  else
+    cargo test --locked --target $target --no-fail-fast "$@"
+  fi
+}
+
+# Left out of the run of everything, each for a reason that lies in the emulation.
+skipped=()
+while read -r name _; do
+  case $name in '' | '#'*) ;; *) skipped+=(--skip "$name") ;; esac
+done <scripts/arm/skip.txt
+
+step "ARM: all tests on a Cortex-A72"
+QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests --workspace -- "${skipped[@]}"
+
+step "ARM: the kernels' tests on a Cortex-A76"
+QEMU_CPU=cortex-a76 QWREN_TEST_REQUIRE=neon,dotprod tests -p qwren-quant --lib -- kernel:: act::
+
+step "ARM: the kernels' tests with int8 matrix instructions"
+QEMU_CPU=max QWREN_TEST_REQUIRE=neon,dotprod,i8mm tests -p qwren-quant --lib -- kernel:: act::
+
+step "ARM: a level that the CPU lacks is refused"
+if refusal=$(QEMU_CPU=cortex-a72 QWREN_CPU=dotprod "$programs/qwren" devices 2>&1); then
+  echo "QWREN_CPU=dotprod was taken on a Cortex-A72" >&2
+  exit 1
+fi
+case $refusal in
+  *"QWREN_CPU=dotprod is not a level of this CPU; it has neon, scalar"*) echo "$refusal" ;;
+  *)
+    echo "$refusal" >&2
+    exit 1
+    ;;
+esac
+
+step "ARM: pages of 16 KiB"
+QEMU_PAGESIZE=16384 tests -p qwren-quant --tests -- gguf
+QEMU_PAGESIZE=16384 "$programs/qwren" devices
+
+step "ARM: instruction counts"
+scripts/arm/counts.sh
