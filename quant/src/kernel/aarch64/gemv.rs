@@ -76,10 +76,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
                 let value = match form {
                     Form::Affine => {
                         let offset = offset(&head.mins, &sums[b]);
-                        vsubq_f32(
-                            vmulq_f32(head.d, vcvtq_f32_s32(sum)),
-                            vmulq_f32(head.dmin, vcvtq_f32_s32(offset)),
-                        )
+                        vsubq_f32(vmulq_f32(head.d, vcvtq_f32_s32(sum)), vmulq_f32(head.dmin, vcvtq_f32_s32(offset)))
                     }
                     Form::Centred(zero) => {
                         let sum = vmlsq_n_s32(sum, offset(&head.mins, &sums[b]), zero);

@@ -96,8 +96,7 @@ fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
         let sum = low & 0x0f0f_0f0f | (high & 0x0303_0303) << 4;
         (sum | 0x8080_8080).wrapping_sub(0x2020_2020) ^ 0x8080_8080
     };
-    let words =
-        [join(first, high), join(second, high >> 2), join(first >> 4, high >> 4), join(second >> 4, high >> 6)];
+    let words = [join(first, high), join(second, high >> 2), join(first >> 4, high >> 4), join(second >> 4, high >> 6)];
     zerocopy::transmute!(words.map(u32::to_le_bytes))
 }
 

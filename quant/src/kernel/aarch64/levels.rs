@@ -3,8 +3,8 @@ use std::arch::aarch64::*;
 
 use super::lanes::*;
 use crate::block::{
-    BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K,
-    BlockQ8_0, NON_LINEAR,
+    BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
+    BlockQ6K, BlockQ8_0, NON_LINEAR,
 };
 
 /// Levels of 64 columns of one row, 16 a vector.

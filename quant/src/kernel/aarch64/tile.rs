@@ -57,11 +57,8 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
     dots: impl Fn(&mut Dots<Q>, &[[[int8x16_t; 4]; Q]; N], [&[[i8; 16]; N]; TOKENS]) -> Dots<Q>,
 ) {
     const { assert!(2 * P * N * 16 == SUPER) };
-    let mut tile = Super {
-        q: [[[vdupq_n_s8(0); 4]; Q]; 16],
-        scales: [[vdupq_n_s32(0); Q]; 16],
-        heads: [Head::empty(); Q],
-    };
+    let mut tile =
+        Super { q: [[[vdupq_n_s8(0); 4]; Q]; 16], scales: [[vdupq_n_s32(0); Q]; 16], heads: [Head::empty(); Q] };
     let unpack = |rows: &[[&[B]; 4]; Q], b: usize, tile: &mut Super<P, Q>| {
         for h in 0..Q {
             let w = [&rows[h][0][b], &rows[h][1][b], &rows[h][2][b], &rows[h][3][b]];

@@ -73,7 +73,7 @@ macro_rules! kernels {
         /// as they are stored, with `$zero` added; `$signed` without.
         macro_rules! of_256 {
             ($mul:ident, $format:ident, $block:ty, $p:literal, $n:literal, $form:expr, $mins:literal,
-             $max:literal - $zero:literal = $signed:literal) => {
+                     $max:literal - $zero:literal = $signed:literal) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                     let [(acts, out), (few, few_out)] = split(acts, out);
@@ -121,7 +121,14 @@ macro_rules! kernels {
                         |rows| place(rows),
                         |run, columns, tokens| dots::<2, $max>(run, columns, tokens),
                     );
-                    gemv::of_32::<$block>(w, few, few_out, $units, |w| levels::$format(w), |w, x| dot_small::<$max>(w, x));
+                    gemv::of_32::<$block>(
+                        w,
+                        few,
+                        few_out,
+                        $units,
+                        |w| levels::$format(w),
+                        |w, x| dot_small::<$max>(w, x),
+                    );
                 }
             };
         }
