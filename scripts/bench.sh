@@ -2,7 +2,9 @@
 # Measures qwren beside its peers on this machine and prints ratios.
 #
 #   scripts/bench.sh convert [--shape 0.6b] [--rounds 3] [--peer-python PATH]
-#   scripts/bench.sh peers
+#   scripts/bench.sh peers [--model FILE]… [--depths 0,2048]
+#   scripts/bench.sh busy
+#   scripts/bench.sh moe
 #
 # The peers are fetched and built in target/bench (BENCH_DIR). Sides alternate, at real-time priority where this runs as root,
 # so that a busy neighbour disturbs both. Each run leaves a record by machine and date in scripts/bench/records.

@@ -36,6 +36,8 @@ SHAPES = {
     "odd": dict(layers=4, hidden=192, heads=3, kv_heads=1, ff=320, tied=True, head_dim=64),
     "moe": dict(layers=4, hidden=512, heads=8, kv_heads=4, ff=1536, tied=False, experts=32, used=8, expert_ff=256),
     "moe8": dict(layers=4, hidden=256, heads=4, kv_heads=2, ff=768, tied=True, experts=8, used=2, expert_ff=256),
+    # Nearly all of it experts of which a token uses a sixteenth: for running from the disk.
+    "moe64": dict(layers=12, hidden=512, heads=8, kv_heads=4, ff=1536, tied=True, experts=64, used=4, expert_ff=512),
     "30b-a3b": dict(layers=48, hidden=2048, heads=32, kv_heads=4, ff=6144, tied=False, experts=128, used=8, expert_ff=768),
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Speed of qwren and llama.cpp on the same files, side by side. Called by scripts/bench.sh peers."""
+"""Speed of qwren, llama.cpp and candle on the same files, side by side. Called by scripts/bench.sh peers."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ import measure
 
 PROMPT = "Once upon a time there was a small house in the"  # about ten tokens
 PREFILL, DECODE = 512, 64
+CANDLE_DEPTH = 2048  # it takes minutes to get deeper
 
 
 def output(command):
@@ -50,6 +51,13 @@ def theirs(args, model, depths, cache, repack, flash):
     return figures
 
 
+def candles(args, model, depths):
+    """The same of one run of candle, whose cache holds 32-bit floats."""
+    shallow = ",".join(str(depth) for depth in depths if depth <= CANDLE_DEPTH)
+    figures = json.loads(output([args.candle, model, str(PREFILL), str(DECODE if shallow else 0), shallow]))
+    return {name if name.startswith("prefill") else f"{name}, f16 cache": value for name, value in figures.items()}
+
+
 def decode_name(depth, cache):
     return f"decode at {depth}, {cache} cache"
 
@@ -66,7 +74,7 @@ def starts(args, model):
 def compare(args, model):
     depths = [int(depth) for depth in args.depths.split(",")]
     deep = [depth for depth in depths if depth]
-    mine, peers, begun, report = {}, {}, [], None
+    mine, peers, candle, begun, report = {}, {}, {}, [], None
 
     def add(table, figures, setting):
         for name, value in figures.items():
@@ -85,6 +93,7 @@ def compare(args, model):
                 for flash in ["on"] if cache == "q8_0" else ["on", "off"]:
                     setting = f"repack {repack}, flash attention {flash}"
                     add(peers, theirs(args, model, wanted, cache, repack, flash), setting)
+        add(candle, candles(args, model, depths), "candle")
         begun.append(starts(args, model))
 
     rows = []
@@ -97,6 +106,8 @@ def compare(args, model):
         best = max(medians, key=medians.get)
         value = statistics.median(runs["qwren"])
         rows.append(dict(figure=name, qwren=value, peer=medians[best], setting=best, ratio=value / medians[best], peers=medians))
+        if name in candle:
+            rows[-1]["candle"] = statistics.median(candle[name]["candle"])
     for key, unit in [("seconds", "s to the first token"), ("peak_mib", "MiB of memory")]:
         value, peer = (statistics.median(run[side][key] for run in begun) for side in ["qwren", "peer"])
         rows.append(dict(figure=unit, qwren=value, peer=peer, setting="default", ratio=value / peer, peers={"default": peer}))
@@ -106,7 +117,7 @@ def compare(args, model):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
-    for name in ["--qwren", "--peer-bin", "--peer-version", "--depths"]:
+    for name in ["--qwren", "--peer-bin", "--peer-version", "--candle", "--depths"]:
         parser.add_argument(name, required=True)
     parser.add_argument("--rounds", type=int, required=True)
     args = parser.parse_args()
@@ -115,9 +126,9 @@ def main():
         rows, report = compare(args, model)
         results.append(dict(model=Path(model).name, bytes=os.path.getsize(model), rows=rows, qwren=report))
         print(f"\n{Path(model).name}, {report['machine']['cpu']}, {os.cpu_count()} threads, medians of {args.rounds}")
-        print(f"{'':<28}{'qwren':>10}{'llama.cpp':>12}{'ratio':>8}  llama.cpp's best setting")
+        print(f"{'':<28}{'qwren':>10}{'llama.cpp':>12}{'ratio':>8}{'candle':>8}  llama.cpp's best setting")
         for row in rows:
-            print(f"{row['figure']:<28}{row['qwren']:>10.4g}{row['peer']:>12.4g}{row['ratio']:>8.2f}  {row['setting']}")
+            print(f"{row['figure']:<28}{row['qwren']:>10.4g}{row['peer']:>12.4g}{row['ratio']:>8.2f}{row.get('candle', ''):>8.4}  {row['setting']}")
     path = measure.record("peers", dict(peer=args.peer_version, rounds=args.rounds, results=results))
     print(f"\nrecord: {path}")
 

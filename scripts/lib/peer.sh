@@ -63,6 +63,15 @@ build_qwren() {
   [[ -x $QWREN_BIN/qwren && -x $QWREN_BIN/qwren-convert ]] || die "no qwren and qwren-convert in $QWREN_BIN"
 }
 
+# Sets model: a random checkpoint of a shape, converted to a type.
+make_model() { # SHAPE TYPE
+  model=$out/gguf/$1-$2.gguf
+  [[ -f $model ]] && return
+  make_checkpoint "$1"
+  mkdir -p "$out/gguf"
+  "$QWREN_BIN/qwren-convert" "$out/ckpt/$1" -o "$model" --type "$2" --quiet
+}
+
 make_checkpoint() { # SHAPE
   local shape=$1
   [[ -f $out/ckpt/$shape/model.safetensors ]] && return
