@@ -1,9 +1,14 @@
-//! The KV cache: for each layer the keys and values of all positions so far, `[kv_heads, ctx, head_dim]`, so that one head's
-//! keys lie in one run. The memory is reserved at once and committed page by page as positions are written.
+//! The KV cache: keys and values of all positions so far, `[ranges, layers, keys and values, kv_heads, RANGE, head_dim]`. A
+//! head's keys of a range lie in one run, to be streamed; the ranges of all layers lie together, so that huge pages fill up
+//! as the context does. The memory is reserved at once and committed as positions are written.
 use half::f16;
 use memmap2::MmapMut;
 use qwren_quant::kernel::{Q8_BLOCK, Q8Rows, Q8RowsMut};
+use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Positions that lie together.
+pub const RANGE: usize = 512;
 
 /// How the elements of a cache are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,15 @@ impl KvType {
             KvType::F32 => elements.saturating_mul(4),
             KvType::F16 => elements.saturating_mul(2),
             KvType::Q8_0 => elements.saturating_add(elements / Q8_BLOCK as u64 * 2),
+        }
+    }
+
+    /// Bytes of a head's elements and of their scales at one position.
+    const fn widths(self, head_dim: usize) -> [usize; 2] {
+        match self {
+            KvType::F32 => [4 * head_dim, 0],
+            KvType::F16 => [2 * head_dim, 0],
+            KvType::Q8_0 => [head_dim, head_dim / Q8_BLOCK * 2],
         }
     }
 
@@ -52,23 +66,7 @@ impl KvType {
     }
 }
 
-/// The keys or the values of one layer, `[kv_heads, ctx, head_dim]`.
-pub struct Plane {
-    store: Store,
-    heads: usize,
-}
-
-enum Store {
-    F32(MmapMut),
-    F16(MmapMut),
-    /// Scales lie apart: `[kv_heads, ctx, head_dim / 32]`.
-    Q8 {
-        q: MmapMut,
-        scales: MmapMut,
-    },
-}
-
-/// One head's part of a plane, `[ctx, head_dim]`.
+/// One head's keys or values in a range, `[RANGE, head_dim]`.
 #[derive(Clone, Copy)]
 pub enum Head<'a> {
     /// 32-bit.
@@ -79,7 +77,7 @@ pub enum Head<'a> {
     Q8(Q8Rows<'a>),
 }
 
-/// One head's part of a plane, to be written.
+/// One head's keys or values in a range, to be written.
 pub enum HeadMut<'a> {
     /// 32-bit.
     F32(&'a mut [f32]),
@@ -89,85 +87,82 @@ pub enum HeadMut<'a> {
     Q8(Q8RowsMut<'a>),
 }
 
-/// Memory of a map as elements. A map starts on a page and was made for whole elements, so this can't fail.
-fn elements<T: FromBytes + Immutable>(map: &MmapMut) -> &[T] {
-    <[T]>::ref_from_bytes(map).unwrap_or(&[])
-}
-
-fn elements_mut<T: FromBytes + IntoBytes>(map: &mut MmapMut) -> &mut [T] {
-    <[T]>::mut_from_bytes(map).unwrap_or(&mut [])
-}
-
-/// Part `h` of `n` equal ones.
-fn part<T>(all: &[T], h: usize, n: usize) -> &[T] {
-    let len = all.len() / n;
-    &all[h * len..(h + 1) * len]
-}
-
-impl Plane {
-    fn new(kind: KvType, kv_heads: usize, head_len: usize) -> std::io::Result<Plane> {
-        let too_much = || std::io::Error::from(std::io::ErrorKind::OutOfMemory);
-        let all = head_len.checked_mul(kv_heads).ok_or_else(too_much)?;
-        let map = |elements: usize, bytes: usize| {
-            MmapMut::map_anon(elements.checked_mul(bytes).filter(|&n| n > 0).ok_or_else(too_much)?)
-        };
-        let store = match kind {
-            KvType::F32 => Store::F32(map(all, 4)?),
-            KvType::F16 => Store::F16(map(all, 2)?),
-            KvType::Q8_0 => Store::Q8 { q: map(all, 1)?, scales: map(all / Q8_BLOCK, 2)? },
-        };
-        Ok(Plane { store, heads: kv_heads })
-    }
-
-    /// Head `h`.
-    ///
-    /// # Panics
-    /// When there is no such head.
-    pub fn head(&self, h: usize) -> Head<'_> {
-        match &self.store {
-            Store::F32(map) => Head::F32(part(elements(map), h, self.heads)),
-            Store::F16(map) => Head::F16(part(elements(map), h, self.heads)),
-            Store::Q8 { q, scales } => {
-                Head::Q8(Q8Rows { q: part(elements(q), h, self.heads), scales: part(elements(scales), h, self.heads) })
-            }
-        }
-    }
-
-    /// How many heads it has.
-    pub fn heads(&self) -> usize {
-        self.heads
-    }
-
-    /// All heads, to be written.
-    pub fn heads_mut(&mut self) -> Vec<HeadMut<'_>> {
-        fn parts<T>(all: &mut [T], n: usize) -> impl Iterator<Item = &mut [T]> {
-            let len = all.len() / n;
-            all.chunks_exact_mut(len)
-        }
-        match &mut self.store {
-            Store::F32(map) => parts(elements_mut(map), self.heads).map(HeadMut::F32).collect(),
-            Store::F16(map) => parts(elements_mut(map), self.heads).map(HeadMut::F16).collect(),
-            Store::Q8 { q, scales } => {
-                let scales = parts(elements_mut(scales), self.heads);
-                let heads = parts(elements_mut(q), self.heads).zip(scales);
-                heads.map(|(q, scales)| HeadMut::Q8(Q8RowsMut { q, scales })).collect()
-            }
-        }
-    }
-}
-
-/// One layer of the cache.
-pub struct LayerKv {
-    /// Keys, after RoPE.
-    pub k: Plane,
-    /// Values.
-    pub v: Plane,
-}
-
 /// The whole cache.
 pub struct KvCache {
-    /// One entry a layer.
-    pub layers: Vec<LayerKv>,
+    map: MmapMut,
+    shape: Shape,
+}
+
+/// Where things lie.
+#[derive(Clone, Copy)]
+struct Shape {
+    layers: usize,
+    kv_heads: usize,
+    ctx: usize,
+    head_dim: usize,
+    type_k: KvType,
+    type_v: KvType,
+}
+
+/// Planes begin on cache lines.
+const ALIGN: usize = 64;
+
+impl Shape {
+    /// Positions in a range: fewer in the last one.
+    fn positions(&self, range: usize) -> usize {
+        RANGE.min(self.ctx - range * RANGE)
+    }
+
+    /// Bytes of a layer's keys and of its values at `positions` positions; none when they are more than there are.
+    fn planes(&self, positions: usize) -> Option<[usize; 2]> {
+        let elements = self.kv_heads.checked_mul(self.head_dim)?.checked_mul(positions)? as u64;
+        let bytes = |kind: KvType| usize::try_from(kind.bytes(elements)).ok()?.checked_next_multiple_of(ALIGN);
+        Some([bytes(self.type_k)?, bytes(self.type_v)?])
+    }
+
+    /// Bytes of all layers at `positions` positions.
+    fn slab(&self, positions: usize) -> Option<usize> {
+        let [k, v] = self.planes(positions)?;
+        k.checked_add(v)?.checked_mul(self.layers)
+    }
+
+    fn bytes(&self) -> Option<usize> {
+        let (full, rest) = (self.ctx / RANGE, self.ctx % RANGE);
+        self.slab(RANGE)?.checked_mul(full)?.checked_add(self.slab(rest)?)
+    }
+
+    /// A layer's keys and its values in a range, in the map.
+    fn spans(&self, layer: usize, range: usize) -> [Range<usize>; 2] {
+        // `bytes` has computed larger numbers.
+        let [k, v] = self.planes(self.positions(range)).unwrap_or_default();
+        let start = self.slab(RANGE).unwrap_or_default() * range + (k + v) * layer;
+        [start..start + k, start + k..start + k + v]
+    }
+
+    /// Where the first `n` positions lie, in ascending order: in each range, for each layer, its keys and then its values, a run
+    /// of elements for each head, then a run of scales for each head if there are such. With the range's number.
+    fn runs(self, n: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let planes = move |range: usize| {
+            (0..self.layers).flat_map(move |layer| {
+                let [k, v] = self.spans(layer, range);
+                [(self.type_k, k.start), (self.type_v, v.start)]
+            })
+        };
+        (0..n.div_ceil(RANGE)).flat_map(move |range| {
+            let (room, used) = (self.positions(range), RANGE.min(n - range * RANGE));
+            planes(range).flat_map(move |(kind, start)| {
+                let [elements, scales] = kind.widths(self.head_dim);
+                let all_elements = self.kv_heads * room * elements;
+                let parts = [(start, elements), (start + all_elements, scales)].into_iter().filter(|part| part.1 > 0);
+                parts.flat_map(move |(start, width)| {
+                    (0..self.kv_heads).map(move |head| {
+                        let at = start + head * room * width;
+                        (range, at..at + used * width)
+                    })
+                })
+            })
+        })
+    }
 }
 
 impl KvCache {
@@ -183,60 +178,120 @@ impl KvCache {
         type_k: KvType,
         type_v: KvType,
     ) -> std::io::Result<KvCache> {
-        let head_len = ctx.checked_mul(head_dim).ok_or(std::io::ErrorKind::OutOfMemory)?;
-        let layer =
-            |_| Ok(LayerKv { k: Plane::new(type_k, kv_heads, head_len)?, v: Plane::new(type_v, kv_heads, head_len)? });
-        Ok(KvCache { layers: (0..layers).map(layer).collect::<std::io::Result<_>>()? })
-    }
-}
-
-impl Plane {
-    /// Its memory: `[kv_heads, ctx, …]` each.
-    fn maps(&self) -> impl Iterator<Item = &MmapMut> {
-        let (first, second) = match &self.store {
-            Store::F32(map) | Store::F16(map) => (map, None),
-            Store::Q8 { q, scales } => (q, Some(scales)),
-        };
-        std::iter::once(first).chain(second)
+        let shape = Shape { layers, kv_heads, ctx, head_dim, type_k, type_v };
+        let bytes = shape.bytes().filter(|&n| n > 0).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        let map = MmapMut::map_anon(bytes)?;
+        // From the second range on: a short conversation should not have to fill the first pages of every head. A wish:
+        // without it the cache is as large, and slower.
+        #[cfg(target_os = "linux")]
+        if let Some(first) = shape.slab(RANGE).filter(|&first| first < bytes) {
+            let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes - first);
+        }
+        Ok(KvCache { map, shape })
     }
 
-    fn maps_mut(&mut self) -> impl Iterator<Item = &mut MmapMut> {
-        let (first, second) = match &mut self.store {
-            Store::F32(map) | Store::F16(map) => (map, None),
-            Store::Q8 { q, scales } => (q, Some(scales)),
-        };
-        std::iter::once(first).chain(second)
-    }
-}
-
-impl KvCache {
-    /// The bytes of the first `n` of `ctx` positions: a run for each head of each plane, always in the same order.
+    /// The bytes of the first `n` positions in runs, always in the same order, each with the number of its range.
     ///
     /// # Panics
-    /// When `n` is more than `ctx`.
-    pub fn prefix(&self, n: usize, ctx: usize) -> impl Iterator<Item = &[u8]> {
-        self.layers.iter().flat_map(|layer| [&layer.k, &layer.v]).flat_map(move |plane| {
-            let heads = plane.heads();
-            plane.maps().flat_map(move |map| {
-                let head = map.len() / heads;
-                map.chunks_exact(head).map(move |run| &run[..head / ctx * n])
-            })
-        })
+    /// When there are not so many positions.
+    pub fn prefix(&self, n: usize) -> impl Iterator<Item = (usize, &[u8])> {
+        self.shape.runs(n).map(|(range, run)| (range, &self.map[run]))
     }
 
     /// As [`KvCache::prefix`], to be written.
     ///
     /// # Panics
     /// As [`KvCache::prefix`].
-    pub fn prefix_mut(&mut self, n: usize, ctx: usize) -> impl Iterator<Item = &mut [u8]> {
-        self.layers.iter_mut().flat_map(|layer| [&mut layer.k, &mut layer.v]).flat_map(move |plane| {
-            let heads = plane.heads();
-            plane.maps_mut().flat_map(move |map| {
-                let head = map.len() / heads;
-                map.chunks_exact_mut(head).map(move |run| &mut run[..head / ctx * n])
-            })
+    pub fn prefix_mut(&mut self, n: usize) -> impl Iterator<Item = (usize, &mut [u8])> {
+        let (mut rest, mut at) = (&mut self.map[..], 0);
+        self.shape.runs(n).map(move |(range, run)| {
+            let (bytes, later) = std::mem::take(&mut rest)[run.start - at..].split_at_mut(run.len());
+            (rest, at) = (later, run.end);
+            (range, bytes)
         })
     }
+
+    /// Bytes of a position in all layers.
+    pub fn position_bytes(&self) -> usize {
+        let Shape { layers, kv_heads, head_dim, type_k, type_v, .. } = self.shape;
+        layers * kv_heads * [type_k, type_v].iter().flat_map(|kind| kind.widths(head_dim)).sum::<usize>()
+    }
+
+    /// Heads of keys and values in a layer.
+    pub fn heads(&self) -> usize {
+        self.shape.kv_heads
+    }
+
+    /// The keys of a head in a layer at the positions `range * RANGE …`, after RoPE.
+    ///
+    /// # Panics
+    /// When there is no such layer, head or range.
+    pub fn keys(&self, layer: usize, head: usize, range: usize) -> Head<'_> {
+        let [span, _] = self.shape.spans(layer, range);
+        self.head(self.shape.type_k, span, head, range)
+    }
+
+    /// The values, as [`KvCache::keys`].
+    ///
+    /// # Panics
+    /// As [`KvCache::keys`].
+    pub fn values(&self, layer: usize, head: usize, range: usize) -> Head<'_> {
+        let [_, span] = self.shape.spans(layer, range);
+        self.head(self.shape.type_v, span, head, range)
+    }
+
+    fn head(&self, kind: KvType, span: Range<usize>, head: usize, range: usize) -> Head<'_> {
+        let (bytes, len) = (&self.map[span], self.shape.positions(range) * self.shape.head_dim);
+        let all = len * self.shape.kv_heads;
+        match kind {
+            KvType::F32 => Head::F32(&elements(&bytes[..4 * all])[head * len..][..len]),
+            KvType::F16 => Head::F16(&elements(&bytes[..2 * all])[head * len..][..len]),
+            KvType::Q8_0 => {
+                let (q, scales) = bytes.split_at(all);
+                let (scales, per_head) = (elements(&scales[..all / Q8_BLOCK * 2]), len / Q8_BLOCK);
+                Head::Q8(Q8Rows {
+                    q: &elements(q)[head * len..][..len],
+                    scales: &scales[head * per_head..][..per_head],
+                })
+            }
+        }
+    }
+
+    /// The keys and values of all heads in a layer and a range, to be written.
+    ///
+    /// # Panics
+    /// When there is no such layer or range.
+    pub fn heads_mut(&mut self, layer: usize, range: usize) -> impl Iterator<Item = (HeadMut<'_>, HeadMut<'_>)> {
+        let (shape, [k, v]) = (self.shape, self.shape.spans(layer, range));
+        let (keys, values) = self.map[k.start..v.end].split_at_mut(k.len());
+        let len = shape.positions(range) * shape.head_dim;
+        parts(shape.type_k, keys, shape.kv_heads, len).zip(parts(shape.type_v, values, shape.kv_heads, len))
+    }
+}
+
+/// A plane's heads of `len` elements each.
+fn parts(kind: KvType, plane: &mut [u8], heads: usize, len: usize) -> impl Iterator<Item = HeadMut<'_>> {
+    let all = heads * len;
+    let list: Vec<HeadMut<'_>> = match kind {
+        KvType::F32 => elements_mut(&mut plane[..4 * all]).chunks_exact_mut(len).map(HeadMut::F32).collect(),
+        KvType::F16 => elements_mut(&mut plane[..2 * all]).chunks_exact_mut(len).map(HeadMut::F16).collect(),
+        KvType::Q8_0 => {
+            let (q, scales) = plane.split_at_mut(all);
+            let scales = elements_mut(&mut scales[..all / Q8_BLOCK * 2]).chunks_exact_mut(len / Q8_BLOCK);
+            let heads = elements_mut(q).chunks_exact_mut(len).zip(scales);
+            heads.map(|(q, scales)| HeadMut::Q8(Q8RowsMut { q, scales })).collect()
+        }
+    };
+    list.into_iter()
+}
+
+/// Bytes of a plane as elements. A plane begins on a cache line and the bytes are whole elements, so this can't fail.
+fn elements<T: FromBytes + Immutable>(bytes: &[u8]) -> &[T] {
+    <[T]>::ref_from_bytes(bytes).unwrap_or(&[])
+}
+
+fn elements_mut<T: FromBytes + IntoBytes>(bytes: &mut [u8]) -> &mut [T] {
+    <[T]>::mut_from_bytes(bytes).unwrap_or(&mut [])
 }
 
 #[cfg(test)]
@@ -246,49 +301,89 @@ mod tests {
     #[test]
     fn heads_are_apart_and_start_at_zero() {
         let mut kv = KvCache::new(2, 3, 5, 4, KvType::F16, KvType::F32).unwrap();
-        for (h, head) in kv.layers[1].k.heads_mut().into_iter().enumerate() {
-            let HeadMut::F16(head) = head else { panic!("keys are f16") };
-            assert_eq!((head.len(), head[19]), (20, f16::ZERO));
-            head.fill(f16::from_f32(h as f32));
+        for (h, (keys, _)) in kv.heads_mut(1, 0).enumerate() {
+            let HeadMut::F16(keys) = keys else { panic!("keys are f16") };
+            assert_eq!((keys.len(), keys[19]), (20, f16::ZERO));
+            keys.fill(f16::from_f32(h as f32));
         }
-        let Head::F16(head) = kv.layers[1].k.head(2) else { panic!("keys are f16") };
+        let Head::F16(head) = kv.keys(1, 2, 0) else { panic!("keys are f16") };
         assert!(head.iter().all(|x| x.to_f32() == 2.0));
-        let Head::F32(head) = kv.layers[1].v.head(2) else { panic!("values are f32") };
+        let Head::F32(head) = kv.values(1, 2, 0) else { panic!("values are f32") };
         assert_eq!(head, [0.0; 20]);
+        let Head::F16(head) = kv.keys(0, 2, 0) else { panic!("keys are f16") };
+        assert!(head.iter().all(|x| *x == f16::ZERO));
     }
 
     #[test]
-    fn int8_heads_have_their_scales() {
-        let mut kv = KvCache::new(1, 2, 3, 64, KvType::Q8_0, KvType::F16).unwrap();
-        let HeadMut::Q8(mut head) = kv.layers[0].k.heads_mut().remove(1) else { panic!("keys are int8") };
-        assert_eq!((head.q.len(), head.scales.len()), (3 * 64, 3 * 2));
-        let row = head.rows(2..3, 64);
-        (row.q[63], row.scales[1]) = (5, f16::ONE);
-        let Head::Q8(head) = kv.layers[0].k.head(1) else { panic!("keys are int8") };
-        assert_eq!((head.q[3 * 64 - 1], head.scales[5]), (5, f16::ONE));
-        assert_eq!(head.rows(2..3, 64).q[63], 5);
-        assert_eq!((KvType::Q8_0.bytes(64), KvType::F16.bytes(64)), (68, 128));
-        assert!(KvType::Q8_0.fits(128) && !KvType::Q8_0.fits(80) && KvType::F16.fits(80));
-        assert_eq!(KvType::parse("q8_0"), Some(KvType::Q8_0));
+    fn ranges_layers_heads_and_types_share_no_element() {
+        for (type_k, type_v) in KvType::ALL.iter().flat_map(|k| KvType::ALL.map(|v| (*k, v))) {
+            // Two full ranges and a short one.
+            let mut kv = KvCache::new(2, 3, 2 * RANGE + 7, 32, type_k, type_v).unwrap();
+            let number = |layer: usize, range: usize, head: usize| (layer * 9 + range * 3 + head + 1) as i8;
+            for (layer, range) in (0..2).flat_map(|l| (0..3).map(move |r| (l, r))) {
+                let positions = if range == 2 { 7 } else { RANGE };
+                for (head, planes) in kv.heads_mut(layer, range).enumerate() {
+                    let n = number(layer, range, head);
+                    for (sign, plane) in [(1, planes.0), (-1, planes.1)] {
+                        let len = match plane {
+                            HeadMut::F32(x) => (x.fill(f32::from(sign * n)), x.len()).1,
+                            HeadMut::F16(x) => (x.fill(f16::from(sign * n)), x.len()).1,
+                            HeadMut::Q8(x) => {
+                                x.scales.fill(f16::from(sign * n));
+                                (x.q.fill(sign * n), x.q.len()).1
+                            }
+                        };
+                        assert_eq!(len, positions * 32);
+                    }
+                }
+            }
+            for (layer, range, head) in (0..2).flat_map(|l| (0..9).map(move |i| (l, i / 3, i % 3))) {
+                let n = number(layer, range, head);
+                for (n, plane) in [(n, kv.keys(layer, head, range)), (-n, kv.values(layer, head, range))] {
+                    assert!(match plane {
+                        Head::F32(x) => x.iter().all(|x| *x == f32::from(n)),
+                        Head::F16(x) => x.iter().all(|x| *x == f16::from(n)),
+                        Head::Q8(x) => x.q.iter().all(|q| *q == n) && x.scales.iter().all(|s| *s == f16::from(n)),
+                    });
+                }
+            }
+        }
     }
 
     #[test]
     fn a_prefix_is_the_first_positions_of_every_head() {
-        let mut kv = KvCache::new(2, 3, 5, 4, KvType::F16, KvType::F32).unwrap();
-        for (i, run) in kv.prefix_mut(2, 5).enumerate() {
-            run.fill(i as u8 + 1);
+        let mut kv = KvCache::new(2, 3, RANGE + 5, 32, KvType::F16, KvType::Q8_0).unwrap();
+        let n = RANGE + 2;
+        for (i, (_, run)) in kv.prefix_mut(n).enumerate() {
+            run.fill(i as u8 % 100 + 1);
         }
-        let runs: Vec<(usize, u8)> = kv.prefix(2, 5).map(|run| (run.len(), run[0])).collect();
-        // Two positions of four elements, of 2 bytes and of 4.
-        assert_eq!(runs[..6], [(16, 1), (16, 2), (16, 3), (32, 4), (32, 5), (32, 6)]);
-        assert_eq!(runs.len(), 12);
-        let Head::F16(head) = kv.layers[0].k.head(1) else { panic!("keys are f16") };
-        assert!(head[7].to_bits() == 0x0202 && head[8] == f16::ZERO);
+        let runs: Vec<(usize, usize, u8)> = kv.prefix(n).map(|(range, run)| (range, run.len(), run[0])).collect();
+        // In a range and a layer three heads of keys, of values and of the values' scales.
+        assert_eq!(runs.len(), 2 * 2 * 9);
+        assert_eq!(runs[2..4], [(0, 64 * RANGE, 3), (0, 32 * RANGE, 4)]);
+        assert_eq!(runs[26..29], [(1, 2 * 2, 27), (1, 64 * 2, 28), (1, 64 * 2, 29)]);
+        assert_eq!(runs.iter().map(|run| run.1).sum::<usize>(), n * kv.position_bytes());
+        let Head::F16(keys) = kv.keys(1, 1, 1) else { panic!("keys are f16") };
+        assert!(keys[63].to_bits() == 0x1d1d && keys[64] == f16::ZERO);
+        let Head::Q8(values) = kv.values(0, 2, 1) else { panic!("values are int8") };
+        assert_eq!(
+            (values.q[63], values.q[64], values.scales[1].to_bits(), values.scales[2].to_bits()),
+            (24, 0, 0x1b1b, 0)
+        );
+    }
+
+    #[test]
+    fn types_have_sizes_and_names() {
+        assert_eq!(KvType::ALL.map(|t| t.bytes(64)), [256, 128, 68]);
+        assert!(KvType::ALL.iter().all(|t| t.bytes(64) == t.widths(64).iter().sum::<usize>() as u64));
+        assert!(KvType::Q8_0.fits(128) && !KvType::Q8_0.fits(80) && KvType::F16.fits(80));
+        assert!(KvType::ALL.iter().all(|t| KvType::parse(t.name()) == Some(*t)));
     }
 
     #[test]
     fn absurd_sizes_are_refused() {
         assert!(KvCache::new(1, usize::MAX / 4, 1 << 20, 128, KvType::F16, KvType::F16).is_err());
         assert!(KvCache::new(1, 8, usize::MAX, 128, KvType::F16, KvType::F16).is_err());
+        assert!(KvCache::new(usize::MAX / 2, 8, 4096, 128, KvType::Q8_0, KvType::F32).is_err());
     }
 }

@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::kv::KvCache;
+use crate::kv::{KvCache, RANGE};
 use crate::model::Model;
 use crate::session::Session;
 
 /// What the first line begins with, so that no other file is taken for one of these.
-const MAGIC: &str = "{\"qwren_prompt_cache\":1,";
+const MAGIC: &str = "{\"qwren_prompt_cache\":2,";
 /// Longest first line: ten digits and a comma for each token of a context of a million.
 const MAX_HEAD: u64 = 16 << 20;
 /// Bytes of a SHA-256.
@@ -114,18 +114,25 @@ fn read_head(input: &mut Hashing<BufReader<File>>) -> Result<Head, CacheFault> {
     serde_json::from_slice(&line).map_err(|_| CacheFault::Damaged)
 }
 
-/// Reads `all` positions of each run into the cache, which has room for `ctx`; what is more is read past.
+/// Reads `all` positions into the cache, which has room for `ctx`; what is more is read past.
 fn fill(input: &mut impl Read, kv: &mut KvCache, all: usize, ctx: usize) -> io::Result<()> {
     let kept = all.min(ctx);
-    for run in kv.prefix_mut(kept, ctx) {
-        let position = run.len().checked_div(kept).unwrap_or(0);
+    for (range, run) in kv.prefix_mut(kept) {
+        let in_range = |n: usize| RANGE.min(n - range * RANGE);
         input.read_exact(run)?;
-        let past = (all - kept) as u64 * position as u64;
-        if io::copy(&mut input.take(past), &mut io::sink())? != past {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        pass(input, run.len() / in_range(kept) * (in_range(all) - in_range(kept)))?;
     }
-    Ok(())
+    // The ranges of which nothing is kept.
+    let later = all.saturating_sub(kept.next_multiple_of(RANGE));
+    pass(input, later.checked_mul(kv.position_bytes()).ok_or(io::ErrorKind::UnexpectedEof)?)
+}
+
+/// Reads past `bytes`.
+fn pass(input: &mut impl Read, bytes: usize) -> io::Result<()> {
+    match io::copy(&mut input.take(bytes as u64), &mut io::sink())? == bytes as u64 {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
 }
 
 /// Writes the first `n` tokens of the session to a file, which replaces the old one when it is whole. Only its owner can
@@ -137,9 +144,11 @@ fn fill(input: &mut impl Read, kv: &mut KvCache, all: usize, ctx: usize) -> io::
 /// # Panics
 /// When the session holds fewer tokens.
 pub fn save(session: &Session<'_>, n: usize, path: &Path) -> io::Result<()> {
-    let (Some(kv), Some((type_k, type_v))) = (session.kv(), types(session)) else { return Ok(()) };
+    let (Some(kv), Some((type_k, type_v))) = (session.kv(), types(session)) else {
+        return Ok(());
+    };
     let head = Head {
-        qwren_prompt_cache: 1,
+        qwren_prompt_cache: 2,
         model: fingerprint(session.model()),
         type_k: type_k.to_owned(),
         type_v: type_v.to_owned(),
@@ -150,7 +159,7 @@ pub fn save(session: &Session<'_>, n: usize, path: &Path) -> io::Result<()> {
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     serde_json::to_writer(&mut out, &head)?;
     out.write_all(b"\n")?;
-    for run in kv.prefix(n, session.ctx()) {
+    for (_, run) in kv.prefix(n) {
         out.write_all(run)?;
     }
     let sum = out.hash.finalize();

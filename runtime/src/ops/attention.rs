@@ -1,12 +1,12 @@
 //! Causal attention with grouped queries over the KV cache: `softmax(q kᵀ / √head_dim) v`.
 //!
-//! Positions are taken in ranges of fixed bounds. A range gives each query the largest of its scores, the sum of their
-//! exponentials and the sum of the values that these weigh; ranges are joined in order. So the result is the same bits whether
-//! one worker takes a head's ranges one after the other or several take some each.
+//! Positions are taken in ranges of fixed bounds, as the cache keeps them. A range gives each query the largest of its scores,
+//! the sum of their exponentials and the sum of the values that these weigh; ranges are joined in order. So the result is the
+//! same bits whether one worker takes a head's ranges one after the other or several take some each.
 use super::State;
 use super::crew::{Scratch, sized};
 use crate::ggml::{Fault, Io, Op, Tiles};
-use crate::kv::{Head, HeadMut, LayerKv};
+use crate::kv::{Head, HeadMut, KvCache, RANGE};
 use qwren_quant::kernel::VecOps;
 use std::ops::Range;
 
@@ -25,9 +25,6 @@ pub struct Attention {
 /// a block of keys in the L1 cache.
 const TOKENS: usize = 8;
 
-/// Positions in a range: their scores for all rows stay in the L2 cache, and joining is little work beside them.
-const RANGE: usize = 512;
-
 /// Positions in a block of keys or values: 32 of 128 f16 are 8 KiB, so that a block and the one asked for behind it
 /// share an L1 cache.
 const BLOCK: usize = 32;
@@ -41,11 +38,11 @@ impl Op<State> for Attention {
         self.store(st, &io, k, v)?;
         let mut partial = std::mem::take(&mut st.partial);
         let (start, vec) = (st.start, st.vec);
-        let kv = &st.kv.layers[self.layer];
-        let width = kv.k.heads() * self.group * self.head_dim;
+        let kv = &st.kv;
+        let width = kv.heads() * self.group * self.head_dim;
         let n = q.len() / width;
         let job = Job { op: self, kv, vec, q, width, start };
-        let tiles = n.div_ceil(TOKENS) * kv.k.heads();
+        let tiles = n.div_ceil(TOKENS) * kv.heads();
         let ranges = (start + n).div_ceil(RANGE);
         // In a long batch there are tiles enough, and room for all their parts would be large.
         let result = if tiles < st.crew.active() * TILES_PER_WORKER && ranges > 1 {
@@ -84,7 +81,7 @@ impl Op<State> for Attention {
 /// What the tiles of one run share.
 struct Job<'a> {
     op: &'a Attention,
-    kv: &'a LayerKv,
+    kv: &'a KvCache,
     vec: &'static VecOps,
     /// `[n, width]`
     q: &'a [f32],
@@ -144,8 +141,8 @@ impl Softmax {
 /// positions up to its token's.
 struct Rows<'a> {
     job: &'a Job<'a>,
-    keys: Head<'a>,
-    values: Head<'a>,
+    /// The KV head.
+    head: usize,
     count: usize,
     /// Positions that all rows see: those up to the first token's.
     common: usize,
@@ -176,9 +173,8 @@ impl<'a> Rows<'a> {
             let from = &job.q[t * job.width + head * group * dim..][..group * dim];
             to.iter_mut().zip(from).for_each(|(y, x)| *y = x * scale);
         }
-        let (keys, values) = (job.kv.k.head(head), job.kv.v.head(head));
         let (common, softmax) = (job.start + tokens.start + 1, vec![Softmax::EMPTY; count]);
-        Rows { job, keys, values, count, common, queries, sums, part, scores, block, softmax }
+        Rows { job, head, count, common, queries, sums, part, scores, block, softmax }
     }
 
     /// Positions that row `row` sees.
@@ -189,12 +185,14 @@ impl<'a> Rows<'a> {
     /// Takes in the positions of range `index`, after all ranges before it or alone.
     fn range(&mut self, index: usize) {
         let (vec, dim, group) = (self.job.vec, self.job.op.head_dim, self.job.op.group);
+        let (kv, layer) = (self.job.kv, self.job.op.layer);
+        let (keys, values) = (kv.keys(layer, self.head, index), kv.values(layer, self.head, index));
         let (first, end) = (index * RANGE, ((index + 1) * RANGE).min(self.seen(self.count - 1)));
         for piece in pieces(self.count, group, self.common, first..end) {
             let queries = &self.queries[piece.rows.start * dim..piece.rows.end * dim];
             let len = piece.positions.len();
             let block = &mut self.block[..piece.rows.len() * len];
-            dots(vec, self.keys, piece.positions.clone(), queries, dim, block);
+            dots(vec, keys, piece.within(first), queries, dim, block);
             for (row, block) in piece.rows.clone().zip(block.chunks_exact(len)) {
                 self.scores[row * RANGE + piece.positions.start - first..][..len].copy_from_slice(block);
             }
@@ -214,7 +212,7 @@ impl<'a> Rows<'a> {
                 block.copy_from_slice(&self.scores[row * RANGE + piece.positions.start - first..][..len]);
             }
             let part = &mut self.part[piece.rows.start * dim..piece.rows.end * dim];
-            add_weighted(vec, self.values, piece.positions, block, dim, part);
+            add_weighted(vec, values, piece.within(first), block, dim, part);
         }
         let rows = self.sums.chunks_exact_mut(dim).zip(self.part.chunks_exact(dim));
         for ((sums, part), (all, next)) in rows.zip(self.softmax.iter_mut().zip(softmax)) {
@@ -248,6 +246,13 @@ struct Piece {
     positions: Range<usize>,
 }
 
+impl Piece {
+    /// Its positions in a range that begins at `first`.
+    fn within(&self, first: usize) -> Range<usize> {
+        self.positions.start - first..self.positions.end - first
+    }
+}
+
 /// Cuts what `rows` see of `range`: blocks of the first `common` positions, which all do, then for each token (`group` rows)
 /// those that are left up to its own.
 fn pieces(rows: usize, group: usize, common: usize, range: Range<usize>) -> impl Iterator<Item = Piece> {
@@ -265,31 +270,37 @@ fn pieces(rows: usize, group: usize, common: usize, range: Range<usize>) -> impl
 impl Attention {
     /// Writes the batch's keys and values to the cache.
     fn store(&self, st: &mut State, io: &Io<'_>, k: &[f32], v: &[f32]) -> Result<(), Fault> {
-        let (head_dim, start) = (self.head_dim, st.start);
-        let layer = &mut st.kv.layers[self.layer];
-        let heads: Vec<_> = layer.k.heads_mut().into_iter().zip(layer.v.heads_mut()).enumerate().collect();
-        let width = heads.len() * head_dim;
-        let n = k.len() / width;
-        let vec = st.vec;
-        let put = |(h, (mut keys, mut values)): (usize, (HeadMut<'_>, HeadMut<'_>))| {
-            for t in 0..n {
-                let from = t * width + h * head_dim..t * width + (h + 1) * head_dim;
-                let to = (start + t) * head_dim..(start + t + 1) * head_dim;
-                for (head, x) in [(&mut keys, &k[from.clone()]), (&mut values, &v[from])] {
-                    match head {
-                        HeadMut::F32(head) => head[to.clone()].copy_from_slice(x),
-                        HeadMut::F16(head) => vec.f32_to_f16(x, &mut head[to.clone()]),
-                        HeadMut::Q8(head) => vec.f32_to_q8(x, head.rows(start + t..start + t + 1, head_dim)),
+        let (head_dim, start, vec) = (self.head_dim, st.start, st.vec);
+        let width = st.kv.heads() * head_dim;
+        let end = start + k.len() / width;
+        for range in start / RANGE..end.div_ceil(RANGE) {
+            let first = range * RANGE;
+            let positions = start.max(first)..end.min(first + RANGE);
+            let put = |(h, (mut keys, mut values)): (usize, (HeadMut<'_>, HeadMut<'_>))| {
+                for position in positions.clone() {
+                    let from =
+                        (position - start) * width + h * head_dim..(position - start) * width + (h + 1) * head_dim;
+                    let row = position - first;
+                    let to = row * head_dim..(row + 1) * head_dim;
+                    for (head, x) in [(&mut keys, &k[from.clone()]), (&mut values, &v[from])] {
+                        match head {
+                            HeadMut::F32(head) => head[to.clone()].copy_from_slice(x),
+                            HeadMut::F16(head) => vec.f32_to_f16(x, &mut head[to.clone()]),
+                            HeadMut::Q8(head) => vec.f32_to_q8(x, head.rows(row..row + 1, head_dim)),
+                        }
                     }
                 }
+            };
+            let heads = st.kv.heads_mut(self.layer, range).enumerate();
+            if positions.len() == 1 {
+                // Not worth waking anybody.
+                heads.for_each(put);
+            } else {
+                let heads: Vec<_> = heads.collect();
+                st.crew.items(io.stop, heads.into_iter(), |_, head| put(head))?;
             }
-        };
-        if n == 1 {
-            // Not worth waking anybody.
-            heads.into_iter().for_each(put);
-            return Ok(());
         }
-        st.crew.items(io.stop, heads.into_iter(), |_, head| put(head))
+        Ok(())
     }
 }
 
