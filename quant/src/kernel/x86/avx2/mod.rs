@@ -31,7 +31,7 @@ use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, Run};
 
 /// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
-const PANEL_TOKENS: usize = 2;
+const PANEL_TOKENS: usize = 4;
 
 /// The matrix products of this level.
 pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
@@ -71,7 +71,13 @@ macro_rules! mul_quantized {
     ($name:ident, $gemv:path, $gemm:path) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $name(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-            if acts.tokens() < PANEL_TOKENS { $gemv(w, acts, out) } else { $gemm(w, acts, out) }
+            if acts.tokens() >= PANEL_TOKENS {
+                return $gemm(w, acts, out);
+            }
+            let rows = out.len() / acts.tokens();
+            for (t, out) in out.chunks_exact_mut(rows).enumerate() {
+                $gemv(w, acts.slice(t..t + 1), out);
+            }
         }
     };
 }
