@@ -17,15 +17,22 @@ pub struct Cpu {
     pub efficiency: bool,
 }
 
+/// Where the system's files lie; elsewhere only for tests.
+const ROOT: &str = "/";
+
 /// The logical CPUs that this process's affinity allows.
 pub fn cpus() -> Vec<Cpu> {
     let allowed = rustix::thread::sched_getaffinity(None).ok();
     let count = std::thread::available_parallelism().map_or(1, |n| n.get());
-    let sys = Path::new("/sys/devices/system/cpu");
-    let small = list(Path::new("/sys/devices/cpu_atom/cpus"));
     let ids = (0..rustix::thread::CpuSet::MAX_CPU).filter(|&i| allowed.as_ref().map_or(i < count, |set| set.is_set(i)));
+    describe(Path::new(ROOT), ids)
+}
+
+/// What the system under `root` says about the logical CPUs `ids`.
+fn describe(root: &Path, ids: impl Iterator<Item = usize>) -> Vec<Cpu> {
+    let small = list(&root.join("sys/devices/cpu_atom/cpus"));
     ids.map(|id| {
-        let dir = sys.join(format!("cpu{id}"));
+        let dir = root.join(format!("sys/devices/system/cpu/cpu{id}"));
         let package = number(&dir.join("topology/physical_package_id")).unwrap_or(0);
         let core = number(&dir.join("topology/core_id")).unwrap_or(id as u64);
         Cpu { id, core: (package, core), capacity: number(&dir.join("cpu_capacity")), efficiency: small.contains(&id) }
@@ -53,11 +60,16 @@ pub fn choose_threads(cpus: &[Cpu], quota: Option<f64>) -> usize {
 
 /// The CPU time that the control groups around this process allow, in CPUs.
 pub fn cpu_quota() -> Option<f64> {
-    let v2 = cgroup_files("", "cpu.max").filter_map(|text| {
+    cpu_quota_under(Path::new(ROOT))
+}
+
+fn cpu_quota_under(root: &Path) -> Option<f64> {
+    let v2 = cgroup_dirs(root, "").filter_map(|dir| {
+        let text = read_to_string(dir.join("cpu.max")).ok()?;
         let (quota, period) = text.split_once(' ')?;
         Some(quota.parse::<f64>().ok()? / period.trim().parse::<f64>().ok()?)
     });
-    let v1 = cgroup_dirs("cpu").filter_map(|dir| {
+    let v1 = cgroup_dirs(root, "cpu").filter_map(|dir| {
         let quota = read_to_string(dir.join("cpu.cfs_quota_us")).ok()?.trim().parse::<f64>().ok()?;
         let period = read_to_string(dir.join("cpu.cfs_period_us")).ok()?.trim().parse::<f64>().ok()?;
         Some(quota / period)
@@ -68,14 +80,18 @@ pub fn cpu_quota() -> Option<f64> {
 /// Bytes of memory that this process could still take without swapping: what the system calls available, or what the
 /// control groups leave if that is less. None when nothing can be read.
 pub fn memory_available() -> Option<u64> {
-    let meminfo = read_to_string("/proc/meminfo").ok().and_then(|text| field_kib(&text, "MemAvailable:"));
+    memory_available_under(Path::new(ROOT))
+}
+
+fn memory_available_under(root: &Path) -> Option<u64> {
+    let meminfo = read_to_string(root.join("proc/meminfo")).ok().and_then(|text| field_kib(&text, "MemAvailable:"));
     let left = |limit: Option<u64>, used: Option<u64>| Some(limit?.saturating_sub(used?));
-    let v2 = cgroup_dirs("").filter_map(|d| {
+    let v2 = cgroup_dirs(root, "").filter_map(|d| {
         // Page cache counts as used here but can be given up.
         let cache = read_to_string(d.join("memory.stat")).ok().and_then(|t| stat(&t, "inactive_file ")).unwrap_or(0);
         left(number(&d.join("memory.max")), number(&d.join("memory.current")).map(|n| n.saturating_sub(cache)))
     });
-    let v1 = cgroup_dirs("memory").filter_map(|d| {
+    let v1 = cgroup_dirs(root, "memory").filter_map(|d| {
         let cache = read_to_string(d.join("memory.stat")).ok().and_then(|t| stat(&t, "total_inactive_file "));
         let used = number(&d.join("memory.usage_in_bytes")).map(|n| n.saturating_sub(cache.unwrap_or(0)));
         left(number(&d.join("memory.limit_in_bytes")), used)
@@ -129,19 +145,13 @@ fn parse_list(text: &str) -> BTreeSet<usize> {
 
 /// The folder of this process's control group for `controller` ("" is the unified hierarchy) and those around it. Inside
 /// a container the path of /proc/self/cgroup may not exist; then the root of the hierarchy is what counts.
-fn cgroup_dirs(controller: &str) -> impl Iterator<Item = PathBuf> {
-    let text = read_to_string("/proc/self/cgroup").unwrap_or_default();
+fn cgroup_dirs(root: &Path, controller: &str) -> impl Iterator<Item = PathBuf> {
+    let text = read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let path = cgroup_path(&text, controller);
-    let root = Path::new("/sys/fs/cgroup").join(controller);
-    let dir = path.map(|p| root.join(p.trim_start_matches('/'))).filter(|d| d.is_dir()).unwrap_or_else(|| root.clone());
-    let all: Vec<PathBuf> = dir.ancestors().take_while(|d| d.starts_with(&root)).map(Path::to_path_buf).collect();
+    let top = root.join("sys/fs/cgroup").join(controller);
+    let dir = path.map(|p| top.join(p.trim_start_matches('/'))).filter(|d| d.is_dir()).unwrap_or_else(|| top.clone());
+    let all: Vec<PathBuf> = dir.ancestors().take_while(|d| d.starts_with(&top)).map(Path::to_path_buf).collect();
     all.into_iter()
-}
-
-/// The texts of a file in all these folders.
-fn cgroup_files(controller: &str, file: &str) -> impl Iterator<Item = String> {
-    let file = file.to_owned();
-    cgroup_dirs(controller).filter_map(move |d| read_to_string(d.join(&file)).ok())
 }
 
 fn cgroup_path<'a>(proc_self_cgroup: &'a str, controller: &str) -> Option<&'a str> {
@@ -187,6 +197,93 @@ mod tests {
         assert_eq!(cgroup_path(text, "cpu"), Some("/c"));
         assert_eq!(cgroup_path(text, ""), Some("/d"));
         assert_eq!(cgroup_path(text, "pids"), None);
+    }
+
+    /// A system with these files.
+    fn system(files: &[(String, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    const NUMBERS: [&str; 8] = ["0\n", "1\n", "2\n", "3\n", "4\n", "5\n", "6\n", "7\n"];
+
+    /// Files of logical CPU `id`.
+    fn cpu_files(id: usize, core: &'static str, capacity: Option<&'static str>) -> Vec<(String, &'static str)> {
+        let dir = format!("sys/devices/system/cpu/cpu{id}");
+        let mut files =
+            vec![(format!("{dir}/topology/core_id"), core), (format!("{dir}/topology/physical_package_id"), "0\n")];
+        files.extend(capacity.map(|capacity| (format!("{dir}/cpu_capacity"), capacity)));
+        files
+    }
+
+    fn chosen(root: &Path, ids: impl Iterator<Item = usize>) -> usize {
+        choose_threads(&describe(root, ids), cpu_quota_under(root))
+    }
+
+    #[test]
+    fn p1_threads_follow_the_systems_files() {
+        // A hybrid laptop: two performance cores with two threads each, four efficiency cores.
+        let cores = ["0\n", "0\n", "4\n", "4\n", "8\n", "9\n", "10\n", "11\n"];
+        let mut files: Vec<_> = (0..8).flat_map(|id| cpu_files(id, cores[id], None)).collect();
+        files.push(("sys/devices/cpu_atom/cpus".into(), "4-7\n"));
+        let laptop = system(&files);
+        assert_eq!(chosen(laptop.path(), 0..8), 2);
+        // Tied to the threads of one core; to efficiency cores.
+        assert_eq!(chosen(laptop.path(), [0, 1].into_iter()), 1);
+        assert_eq!(chosen(laptop.path(), 5..8), 3);
+
+        // big.LITTLE: four cores at 40 % and two fast ones. A system that says nothing.
+        let files: Vec<_> =
+            (0..6).flat_map(|id| cpu_files(id, NUMBERS[id], Some(if id < 4 { "414\n" } else { "1024\n" }))).collect();
+        assert_eq!(chosen(system(&files).path(), 0..6), 2);
+        assert_eq!(chosen(system(&files).path(), 0..4), 4);
+        assert_eq!(chosen(tempfile::tempdir().unwrap().path(), 0..3), 3);
+    }
+
+    #[test]
+    fn p1_threads_follow_the_groups_quota() {
+        let cpus = || (0..8).flat_map(|id| cpu_files(id, NUMBERS[id], None));
+        let with = |files: &[(&str, &'static str)]| {
+            let files: Vec<_> = cpus().chain(files.iter().map(|(path, text)| (path.to_string(), *text))).collect();
+            chosen(system(&files).path(), 0..8)
+        };
+        let v2 = ("proc/self/cgroup", "0::/user.slice/app\n");
+        assert_eq!(with(&[v2]), 8);
+        // The tightest of the groups around holds; 2.5 CPUs pay for two threads, a tenth of one for one.
+        let own = ("sys/fs/cgroup/user.slice/app/cpu.max", "max 100000\n");
+        assert_eq!(with(&[v2, own, ("sys/fs/cgroup/user.slice/cpu.max", "250000 100000\n")]), 2);
+        assert_eq!(with(&[v2, ("sys/fs/cgroup/user.slice/app/cpu.max", "10000 100000\n")]), 1);
+        // In a container the path is the host's, and the hierarchy begins with the container's own group.
+        assert_eq!(with(&[("proc/self/cgroup", "0::/docker/1234\n"), ("sys/fs/cgroup/cpu.max", "300000 100000\n")]), 3);
+        // The older hierarchies; −1 is no limit.
+        let v1 = ("proc/self/cgroup", "3:cpu,cpuacct:/job\n");
+        let period = ("sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "50000\n");
+        assert_eq!(with(&[v1, period, ("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "200000\n")]), 4);
+        assert_eq!(with(&[v1, period, ("sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "-1\n")]), 8);
+    }
+
+    #[test]
+    fn p5_memory_is_what_the_groups_leave() {
+        let with = |files: &[(&str, &'static str)]| {
+            let files: Vec<_> = files.iter().map(|(path, text)| (path.to_string(), *text)).collect();
+            memory_available_under(system(&files).path())
+        };
+        let machine = ("proc/meminfo", "MemTotal: 16 kB\nMemAvailable: 8 kB\n");
+        assert_eq!(with(&[]), None);
+        assert_eq!(with(&[machine]), Some(8192));
+        let group = ("proc/self/cgroup", "0::/job\n");
+        let max = ("sys/fs/cgroup/job/memory.max", "5000\n");
+        let used = ("sys/fs/cgroup/job/memory.current", "3000\n");
+        assert_eq!(with(&[machine, group, max, used]), Some(2000));
+        // Cached files can be given up.
+        let stat = ("sys/fs/cgroup/job/memory.stat", "anon 100\ninactive_file 1500\n");
+        assert_eq!(with(&[machine, group, max, used, stat]), Some(3500));
+        assert_eq!(with(&[machine, group, ("sys/fs/cgroup/job/memory.max", "max\n"), used]), Some(8192));
     }
 
     #[test]
