@@ -31,7 +31,7 @@ use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, Run};
 
 /// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
-const PANEL_TOKENS: usize = 4;
+const PANEL_TOKENS: usize = 7;
 
 /// The matrix products of this level.
 pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
