@@ -217,7 +217,7 @@ pub enum Problem {
     #[error("exists already; use --force to replace it")]
     Exists,
     /// The output would replace a file that is being read.
-    #[error("is part of the checkpoint; choose another output")]
+    #[error("is read by this conversion; choose another output")]
     OutputIsInput,
     /// Another process is writing the same output.
     #[error("is being written by another process")]

@@ -290,3 +290,18 @@ fn what_a_matrix_lacks_is_said_and_another_models_is_refused() {
     assert!(say(&dense, &[]).error(2).contains("i.gguf: No such file"));
     assert!(!out.exists());
 }
+
+/// Under none of the names that a conversion makes use of, on its way and at its end.
+#[test]
+fn a_matrix_that_is_read_is_not_replaced() {
+    let recorded = fs::read(data("imatrix/demo.gguf")).unwrap();
+    for name in ["", ".json", ".sha256", ".partial", ".json.partial", ".sha256.partial", ".partial.journal"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (matrix, out) = (dir.path().join(format!("x.gguf{name}")), dir.path().join("x.gguf"));
+        fs::write(&matrix, &recorded).unwrap();
+        let said =
+            convert(&data("demo"), &out, &["--force", "--quiet", "--imatrix", matrix.to_str().unwrap()]).error(2);
+        assert!(said.contains(&format!("x.gguf{name}: is read by this conversion")), "{said}");
+        assert!(fs::read(&matrix).unwrap() == recorded && (name.is_empty() || !out.exists()), "{name}");
+    }
+}

@@ -159,7 +159,7 @@ impl Journal {
 }
 
 /// Where the journal of an output lies.
-fn path_of(out: &Path) -> PathBuf {
+pub(super) fn path_of(out: &Path) -> PathBuf {
     with_suffix(out, ".partial.journal")
 }
 

@@ -8,6 +8,7 @@
 mod check;
 mod chunks;
 mod encode;
+mod guard;
 mod identity;
 mod journal;
 mod memory;
@@ -87,7 +88,7 @@ pub fn write(plan: &Plan, out: &Path, settings: &Settings, begun: impl Fn(&str))
     let threads = rayon::ThreadPoolBuilder::new().num_threads(settings.threads).build();
     let threads = threads.map_err(|e| Problem::Threads(e.to_string()).of(out))?;
     let identity = identity::of(plan, settings.allow_nonfinite);
-    output::check(plan, out, settings.force, || journal::peek(out, identity).committing)?;
+    guard::check(plan, out, settings.force, || journal::peek(out, identity).committing)?;
     let (journal, mut past) = Journal::open(out, identity)?;
     let sizes: Vec<u64> = plan.files.iter().map(|file| file.layout.file_bytes).collect();
     let mut output = Output::open(out, &sizes, journal, &past)?;

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,6 @@ use rustix::process::{Resource, getrlimit};
 use super::journal::{Journal, Past, Record};
 use super::sidecar::{Sidecar, sum_line};
 use crate::error::{Error, Kept, Problem};
-use crate::plan::Plan;
 use crate::split;
 
 /// The files in the making. Dropped before [`Output::commit`] or [`Output::keep`] they are removed.
@@ -35,65 +34,6 @@ pub(super) struct OutFile {
     file: File,
     /// Size when it is whole.
     bytes: u64,
-}
-
-/// Says whether `out` may be written, before any work.
-pub(super) fn check(plan: &Plan, out: &Path, force: bool, committing: impl FnOnce() -> bool) -> Result<(), Error> {
-    let folder = folder_of(out);
-    if !folder.is_dir() {
-        let problem = if folder.exists() { Problem::NotAFolder } else { Problem::NoOutputFolder };
-        return Err(problem.of(folder));
-    }
-    if out.file_name().is_none() {
-        return Err(Problem::NotAFile.of(out));
-    }
-    let mut present = Vec::new();
-    for (part, path) in split::paths(out, plan.files.len()).into_iter().enumerate() {
-        let meta = match fs::metadata(&path) {
-            Ok(meta) => meta,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(Problem::Write(e).of(path)),
-        };
-        if !meta.is_file() {
-            return Err(Problem::NotAFile.of(path));
-        }
-        for (source, file, _) in plan.checkpoint.weight_files() {
-            let source = file.metadata().map_err(|e| Problem::Read(e).of(source))?;
-            if (source.dev(), source.ino()) == (meta.dev(), meta.ino()) {
-                return Err(Problem::OutputIsInput.of(path));
-            }
-        }
-        if is_of_checkpoint(plan, &path) {
-            return Err(Problem::OutputIsInput.of(path));
-        }
-        present.push((part, path));
-    }
-    check_manifest(plan, &split::paths(out, plan.files.len())[0], force)?;
-    match present.into_iter().next() {
-        // Without the first part the others are of a run that was killed while it gave names, if the journal says so.
-        Some((part, path)) if !force && (part == 0 || !committing()) => Err(Problem::Exists.of(path)),
-        _ => Ok(()),
-    }
-}
-
-/// The manifest's name may be taken by something else: an output called `config` has `config.json` beside it.
-fn check_manifest(plan: &Plan, first: &Path, force: bool) -> Result<(), Error> {
-    let path = Manifest::path_of(first);
-    if Manifest::read(&path).is_ok() {
-        return Ok(()); // none there, or one of ours
-    }
-    if is_of_checkpoint(plan, &path) {
-        return Err(Problem::OutputIsInput.of(path));
-    }
-    if force { Ok(()) } else { Err(Problem::Exists.of(path)) }
-}
-
-/// Whether `path` lies in the checkpoint's folder and is no GGUF file: those, and only those, are outputs there.
-fn is_of_checkpoint(plan: &Plan, path: &Path) -> bool {
-    let same = |a: &Path, b: &Path| fs::canonicalize(a).is_ok_and(|a| fs::canonicalize(b).is_ok_and(|b| a == b));
-    let mut magic = [0; 4];
-    let gguf = File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && &magic == b"GGUF";
-    same(folder_of(path), plan.checkpoint.dir()) && path.exists() && !gguf
 }
 
 /// Bytes that a program without special rights may still write beside `out`.
@@ -201,10 +141,6 @@ impl Output {
     }
 
     /// Gives the files their names, with checksums and manifest beside the first one. Returns the checksums' lines.
-    ///
-    /// In this order, so that a kill or a power cut between any two steps leaves no set of files that passes for whole but is
-    /// not: checksums and manifest, which say nothing without their file; a first part that stood there (readers start from
-    /// it); the parts from the last to the first; the journal.
     pub fn commit(&mut self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
         // All work is done: whatever fails now, it must not be lost.
         self.stays = true;
@@ -212,7 +148,7 @@ impl Output {
     }
 
     fn commit_all(&self, manifest: &Manifest) -> io::Result<Vec<u8>> {
-        let Some((first, rest)) = self.files.split_first() else { return Ok(Vec::new()) };
+        let Some(first) = self.files.first() else { return Ok(Vec::new()) };
         let sums: Vec<Vec<u8>> = self
             .files
             .iter()
@@ -227,20 +163,61 @@ impl Output {
         let folder = File::open(folder_of(&self.out))?;
         self.journal.append(&Record::Commit)?;
         self.journal.sync()?;
-        sidecars.into_iter().try_for_each(Sidecar::commit)?;
-        if !rest.is_empty() {
-            match fs::remove_file(&first.path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => folder.sync_all()?,
-            }
-            rest.iter().rev().try_for_each(|f| fs::rename(&f.partial, &f.path))?;
-            folder.sync_all()?;
+        let files: Vec<Rename> = self.files.iter().map(|f| Rename { from: &f.partial, to: &f.path }).collect();
+        let replaces = first.path.exists();
+        for step in naming_steps(&files, sidecars.each_ref().map(Sidecar::rename), replaces) {
+            step.take(&folder)?;
         }
-        fs::rename(&first.partial, &first.path)?;
-        folder.sync_all()?;
         self.journal.remove();
         Ok(sums)
     }
+}
+
+/// A file that gets its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rename<'a> {
+    /// Its name so far.
+    pub from: &'a Path,
+    /// The name that it gets.
+    pub to: &'a Path,
+}
+
+/// One of the steps in which the files get their names.
+#[derive(Clone, Copy, Debug)]
+enum Step<'a> {
+    Remove(&'a Path),
+    Name(Rename<'a>),
+    /// What was done so far reaches the disk before what follows.
+    Sync,
+}
+
+impl Step<'_> {
+    fn take(self, folder: &File) -> io::Result<()> {
+        match self {
+            Step::Remove(path) => match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            },
+            Step::Name(Rename { from, to }) => fs::rename(from, to),
+            Step::Sync => folder.sync_all(),
+        }
+    }
+}
+
+/// The steps, in an order in which a kill or a power cut between any two leaves no set of files that passes for whole but is
+/// not, and no model beside the checksums of another. Readers of a split model start from its first part, so that one goes
+/// first and comes last. A single file that `replaces` an older one does it in one step: between its old checksums' end and
+/// its new ones it stands without.
+fn naming_steps<'a>(files: &[Rename<'a>], sidecars: [Rename<'a>; 2], replaces: bool) -> Vec<Step<'a>> {
+    let [first, rest @ ..] = files else { return Vec::new() };
+    let sidecars_end = sidecars.map(|s| Step::Remove(s.to));
+    let sidecars_come = sidecars.map(Step::Name);
+    let first_comes = [Step::Name(*first), Step::Sync];
+    if replaces && rest.is_empty() {
+        return [&sidecars_end[..], &[Step::Sync], &first_comes, &sidecars_come, &[Step::Sync]].concat();
+    }
+    let rest_comes: Vec<Step> = rest.iter().rev().copied().map(Step::Name).collect();
+    [&[Step::Remove(first.to), Step::Sync], &sidecars_come[..], &rest_comes, &[Step::Sync], &first_comes].concat()
 }
 
 impl OutFile {
@@ -292,7 +269,7 @@ fn open_partial(path: &Path, afresh: bool) -> Result<File, Problem> {
 }
 
 /// The folder that a file lies in; "." for a bare name.
-fn folder_of(path: &Path) -> &Path {
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -432,6 +409,46 @@ mod tests {
             for (i, file) in again.files().iter().enumerate() {
                 assert!(!file.path().exists());
                 assert_eq!(fs::read(file.partial()).unwrap(), format!("{i}").as_bytes());
+            }
+        }
+    }
+
+    /// A kill between any two steps leaves no model beside another's checksums, and no first part beside another's parts.
+    #[test]
+    fn names_are_given_in_an_order_that_may_be_cut() {
+        for (parts, old) in [(1, false), (1, true), (3, false), (3, true)] {
+            for taken in 0.. {
+                let dir = tempfile::tempdir().unwrap();
+                let at = |name: &str| dir.path().join(name);
+                let finals: Vec<PathBuf> = (0..parts).map(|i| at(&format!("{i}"))).collect();
+                let partials: Vec<PathBuf> = finals.iter().map(|f| with_suffix(f, ".partial")).collect();
+                let sidecars = [at("json"), at("sha256")];
+                let sidecar_partials = sidecars.each_ref().map(|s| with_suffix(s, ".partial"));
+                for path in partials.iter().chain(&sidecar_partials) {
+                    fs::write(path, "new").unwrap();
+                }
+                if old {
+                    finals.iter().chain(&sidecars).for_each(|path| fs::write(path, "old").unwrap());
+                }
+                let files: Vec<Rename> = partials.iter().zip(&finals).map(|(from, to)| Rename { from, to }).collect();
+                let beside = [0, 1].map(|i| Rename { from: &sidecar_partials[i], to: &sidecars[i] });
+                let steps = naming_steps(&files, beside, old);
+                let folder = File::open(dir.path()).unwrap();
+                steps.iter().take(taken).for_each(|step| step.take(&folder).unwrap());
+
+                let read = |path: &PathBuf| fs::read_to_string(path).ok();
+                let model = read(&finals[0]);
+                let agrees = |path: &PathBuf, may_lack: bool| read(path).map_or(may_lack, |text| Some(text) == model);
+                let what = format!("{parts} parts, {taken} of {steps:?}");
+                assert!(model.is_none() || finals.iter().all(|path| agrees(path, false)), "{what}");
+                assert!(model.is_none() || sidecars.iter().all(|path| agrees(path, true)), "{what}");
+                // One file that stood there is there at any time.
+                assert!(model.is_some() || parts > 1 || !old, "{what}");
+                if taken == steps.len() {
+                    let all = finals.iter().chain(&sidecars).all(|path| read(path).as_deref() == Some("new"));
+                    assert!(all && names(dir.path()).len() == parts + 2, "{what}");
+                    break;
+                }
             }
         }
     }

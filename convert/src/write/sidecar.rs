@@ -8,9 +8,9 @@ use std::path::PathBuf;
 
 use qwren_quant::manifest::Digest;
 
-use super::output::with_suffix;
+use super::output::{Rename, with_suffix};
 
-/// A file that is written under another name until [`Sidecar::commit`]; dropped before, it is removed.
+/// A file that is written under another name; what still has that name when this is dropped is removed.
 pub(super) struct Sidecar {
     path: PathBuf,
     partial: PathBuf,
@@ -27,9 +27,9 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// Gives it its name.
-    pub fn commit(self) -> io::Result<()> {
-        fs::rename(&self.partial, &self.path)
+    /// How it gets its name.
+    pub fn rename(&self) -> Rename<'_> {
+        Rename { from: &self.partial, to: &self.path }
     }
 }
 
@@ -75,7 +75,9 @@ mod tests {
         fs::write(&path, "old").unwrap();
         drop(Sidecar::write(path.clone(), b"new").unwrap());
         assert_eq!((fs::read(&path).unwrap(), fs::read_dir(dir.path()).unwrap().count()), (b"old".to_vec(), 1));
-        Sidecar::write(path.clone(), b"new").unwrap().commit().unwrap();
+        let sidecar = Sidecar::write(path.clone(), b"new").unwrap();
+        fs::rename(sidecar.rename().from, sidecar.rename().to).unwrap();
+        drop(sidecar);
         assert_eq!((fs::read(&path).unwrap(), fs::read_dir(dir.path()).unwrap().count()), (b"new".to_vec(), 1));
     }
 }

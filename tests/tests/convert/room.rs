@@ -82,8 +82,8 @@ fn outputs_that_may_not_be_written() {
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     assert_one_line(&sample.run(&["--force"]), 2, &["x.gguf: is not a regular file"]);
     fs::rename(&pipe, sample.out().with_extension("gguf.partial")).unwrap();
-    assert_one_line(&sample.run(&[]), 2, &["x.gguf: is not a regular file"]);
+    assert_one_line(&sample.run(&[]), 2, &["x.gguf.partial: is not a regular file"]);
     fs::remove_file(sample.out().with_extension("gguf.partial")).unwrap();
     fs::create_dir(sample.out().with_extension("gguf.partial.journal")).unwrap();
-    assert_one_line(&sample.run(&[]), 2, &["x.gguf: cannot be written: "]);
+    assert_one_line(&sample.run(&[]), 2, &["x.gguf.partial.journal: is not a regular file"]);
 }
