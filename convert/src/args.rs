@@ -20,7 +20,8 @@ use qwren_quant::dtype::DType;
 #[command(name = "qwren-convert", version, max_term_width = 100)]
 pub struct LowArgs {
     /// Folder with config.json, *.safetensors and the tokenizer
-    dir: PathBuf,
+    #[arg(required = true)]
+    dir: Option<PathBuf>,
 
     /// File to write
     #[arg(short, long, value_name = "OUT.gguf", required_unless_present = "dry_run")]
@@ -73,6 +74,23 @@ pub struct LowArgs {
     /// Print one JSON object instead of the checksum line, and nothing on standard error but errors
     #[arg(long)]
     json: bool,
+
+    /// Print the manual page or a shell's completions, and do nothing else
+    #[arg(long, value_name = "WHAT", value_enum, exclusive = true)]
+    pub generate: Option<Page>,
+}
+
+/// A text made from these definitions.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Manual page
+    Man,
+    /// Completions for bash
+    Bash,
+    /// Completions for zsh
+    Zsh,
+    /// Completions for fish
+    Fish,
 }
 
 /// What is to be done, and how it is told.
@@ -100,7 +118,7 @@ pub enum Report {
 }
 
 impl LowArgs {
-    /// The meaning of what was typed.
+    /// The meaning of what was typed, unless only a page is wanted.
     pub fn resolve(self) -> HiArgs {
         let threads = self.threads.map_or_else(all_cores, usize::from);
         let task = match self.output {
@@ -122,7 +140,8 @@ impl LowArgs {
             tie_embeddings: self.tie_embeddings,
             split: by_size.or(self.split_max_tensors.map(Split::Tensors)),
         };
-        HiArgs { dir: self.dir, options, task, report }
+        let dir = self.dir.expect("clap wants a folder where no page is asked for");
+        HiArgs { dir, options, task, report }
     }
 }
 
@@ -158,6 +177,9 @@ mod tests {
         use clap::CommandFactory;
         LowArgs::command().debug_assert();
         assert!(LowArgs::try_parse_from(["x", "dir"]).is_err());
+        assert!(LowArgs::try_parse_from(["x", "-o", "y"]).is_err());
+        assert_eq!(LowArgs::try_parse_from(["x", "--generate", "man"]).unwrap().generate, Some(Page::Man));
+        assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "--generate", "man"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "--json", "--quiet"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "-t", "0"]).is_err());
         let split = |args: &[&str]| {

@@ -2,6 +2,7 @@
 
 mod args;
 mod bar;
+mod pages;
 mod report;
 
 use std::io::{self, Write};
@@ -23,9 +24,13 @@ use bar::Bar;
 use report::Room;
 
 fn main() -> ExitCode {
-    let args = LowArgs::parse().resolve();
+    let args = LowArgs::parse();
     // A panic is a fault of ours, exit code 1; it unwinds, so that no unfinished file stays.
-    let Ok(result) = std::panic::catch_unwind(|| run(&args)) else { return ExitCode::from(1) };
+    let result = std::panic::catch_unwind(|| match args.generate {
+        Some(page) => Ok(pages::print(page)?),
+        None => run(&args.resolve()),
+    });
+    let Ok(result) = result else { return ExitCode::from(1) };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
@@ -33,10 +38,11 @@ fn main() -> ExitCode {
         }
         Err(e) => {
             let known = e.downcast_ref::<Error>();
+            let full = e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
             // Our errors tell their cause themselves; of others the whole chain is shown.
             let text = known.map_or_else(|| format!("{e:#}"), Error::to_string);
             let _ = writeln!(io::stderr(), "qwren-convert: {}", report::printable(&text, false));
-            ExitCode::from(known.map_or(1, Error::exit_code))
+            ExitCode::from(known.map_or(if full { 4 } else { 1 }, Error::exit_code))
         }
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rexpect::process::{PtyProcess, Signal, WaitStatus};
-use rustix::termios::{Winsize, tcgetpgrp, tcsetwinsize};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 
 /// Longest wait for something on the screen. A machine may run many tests at once.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,8 +34,16 @@ impl Terminal {
     ///
     /// # Panics
     /// When there is no terminal.
-    pub fn start(mut command: Command, columns: u16) -> Terminal {
-        command.env("TERM", "xterm-256color");
+    pub fn start(command: Command, columns: u16) -> Terminal {
+        Terminal::start_as(command, columns, "xterm-256color")
+    }
+
+    /// As [`Terminal::start`], at a terminal that calls itself `term`.
+    ///
+    /// # Panics
+    /// When there is no terminal.
+    pub fn start_as(mut command: Command, columns: u16, term: &str) -> Terminal {
+        command.env("TERM", term);
         // The tests' own terminal has no say.
         for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
             if !command.get_envs().any(|(set, _)| set == name) {
@@ -68,6 +76,17 @@ impl Terminal {
             }
         });
         Terminal { process, keys, output, seen: 0 }
+    }
+
+    /// The modes that a terminal has before any program changes them.
+    ///
+    /// # Panics
+    /// When there is no terminal.
+    pub fn new_modes() -> Termios {
+        let process = PtyProcess::new(Command::new("true")).expect("a terminal");
+        // The new process itself turns the echo off, as for every one of these terminals.
+        let _ = process.wait();
+        tcgetattr(process.get_file_handle().expect("its other end")).expect("a terminal")
     }
 
     /// Presses keys.

@@ -46,11 +46,19 @@ fn outputs_that_cannot_be() {
     let weights = sample.path("model.safetensors");
     let before = fs::read(&weights).unwrap();
     let to = |path: &std::path::Path| convert(&sample.dir(), &["--force", "-o", path.to_str().unwrap()]);
-    assert_one_line(&to(&weights), 2, &["is part of the checkpoint"]);
+    assert_one_line(&to(&weights), 2, &["is read by this conversion"]);
     assert!(fs::read(&weights).unwrap() == before);
     assert_one_line(&to(&sample.dir()), 2, &["is not a regular file"]);
     assert_one_line(&to("/dev/null".as_ref()), 2, &["/dev/null: is not a regular file"]);
     assert_one_line(&to(&sample.path("no/such/x.gguf")), 2, &["make the output's folder first"]);
+    // What stands beside the output is looked at before the work too.
+    for name in ["x.gguf.json", "x.gguf.sha256", "x.gguf.partial", "x.gguf.json.partial"] {
+        let folder = sample.out().with_file_name(name);
+        fs::create_dir(&folder).unwrap();
+        assert_one_line(&sample.run(&["--force"]), 2, &[name, "is not a regular file"]);
+        fs::remove_dir(&folder).unwrap();
+    }
+    assert!(sample.left().is_empty());
 }
 
 /// Neither the output nor the manifest beside it may take the place of what is read, or of what is somebody's.
@@ -63,7 +71,7 @@ fn nothing_of_the_checkpoint_or_of_others_is_replaced() {
         for (out, force) in [(path.with_extension(""), false), (path.with_extension(""), true), (path.clone(), true)] {
             let output =
                 convert(&sample.dir(), &[&["-o", out.to_str().unwrap()][..], &["--force"][..force.into()]].concat());
-            assert_one_line(&output, 2, &[name, "is part of the checkpoint"]);
+            assert_one_line(&output, 2, &[name, "is read by this conversion"]);
             assert!(fs::read(&path).unwrap() == before && !path.with_extension("").exists());
         }
     }
@@ -187,4 +195,33 @@ fn a_closed_stdout_ends_quietly() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn a_full_disk_under_stdout_ends_with_4() {
+    let sample = Sample::dense();
+    for args in [&["--dry-run"][..], &["--json"], &[]] {
+        let mut command = std::process::Command::new(qwren_tests::bin("qwren-convert"));
+        command.arg(sample.dir()).args(args).arg("-o").arg(sample.out()).arg("--force");
+        let output = command.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).ends_with("No space left on device (os error 28)\n"), "{args:?}");
+    }
+}
+
+#[test]
+fn the_manual_and_the_completions_know_every_option() {
+    let run = |what: &str| {
+        let output = std::process::Command::new(qwren_tests::bin("qwren-convert")).args(["--generate", what]).output();
+        let output = output.unwrap();
+        assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""), "{what}");
+        text(&output.stdout)
+    };
+    for what in ["man", "bash", "zsh", "fish"] {
+        let page = run(what).replace('\\', "");
+        for option in ["split-max-size", "imatrix", "allow-nonfinite", "dry-run", "force"] {
+            assert!(page.contains(option), "{what} lacks {option}");
+        }
+    }
+    assert!(run("man").contains(".TH qwren-convert 1"));
 }
