@@ -155,7 +155,7 @@ fn the_digest_beside_a_file_is_compared() {
     std::fs::write(&list, "\x1b[2J no digest\n").unwrap();
     let (code, _, stderr) = run("verify", &[], &path);
     assert_eq!(code, Some(2));
-    assert!(stderr.contains("m.gguf.sha256: has no SHA-256 of m.gguf"), "{stderr}");
+    assert!(stderr.contains("m.gguf.sha256: has no SHA-256 of 'm.gguf'"), "{stderr}");
 }
 
 #[test]

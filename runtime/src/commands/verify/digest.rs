@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use qwren_quant::gguf::{GgufFile, TensorInfo};
+use qwren_quant::gguf::{GgufFile, Quoted, TensorInfo};
 use qwren_quant::manifest::Digest;
 use sha2::{Digest as _, Sha256};
 
@@ -75,27 +75,49 @@ fn in_list_of(listed: &Path, path: &Path) -> anyhow::Result<Option<String>> {
     match find(&String::from_utf8_lossy(&bytes), &name) {
         Some(digest) => Ok(Some(digest)),
         None => {
+            let name = Quoted::new(&name);
             let text = format!("{}: has no SHA-256 of {name}; write it again with sha256sum", list.display());
             Err(Failure::usage(text).into())
         }
     }
 }
 
-/// The digest of `name` in `list`, whose lines are `DIGEST  NAME` or `DIGEST *NAME`. The only line counts whatever name it
-/// has, since files get renamed.
+/// The digest of `name` in `list`, whose lines are `DIGEST  NAME` or `DIGEST *NAME`, with a backslash in front where the name
+/// needs escapes. The only line counts whatever name it has, since files get renamed.
 fn find(list: &str, name: &str) -> Option<String> {
     let mut lines = list.lines().filter_map(|line| {
+        let (line, is_escaped) = line.strip_prefix('\\').map_or((line, false), |line| (line, true));
         let (digest, rest) = line.split_at_checked(64)?;
         let is_hex = digest.bytes().all(|b| b.is_ascii_hexdigit());
         let file = if rest.is_empty() { "" } else { rest.strip_prefix("  ").or(rest.strip_prefix(" *"))? };
-        is_hex.then_some((digest, file))
+        is_hex.then(|| (digest, if is_escaped { unescaped(file) } else { file.to_owned() }))
     });
     let first = lines.next()?;
     let digest = match lines.next() {
         None => first.0,
-        Some(second) => [first, second].into_iter().chain(lines).find(|(_, file)| *file == name)?.0,
+        Some(second) => [first, second].into_iter().chain(lines).find(|(_, file)| file == name)?.0,
     };
     Some(digest.to_ascii_lowercase())
+}
+
+/// A name in which sha256sum has replaced backslashes and line ends.
+fn unescaped(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    let mut chars = name.chars();
+    while let Some(c) = chars.next() {
+        match (c, chars.as_str().chars().next()) {
+            ('\\', Some(escaped @ ('n' | 'r' | '\\'))) => {
+                chars.next();
+                out.push(match escaped {
+                    'n' => '\n',
+                    'r' => '\r',
+                    other => other,
+                });
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -117,5 +139,17 @@ mod tests {
         for list in ["", "no digest here", &A[1..], &format!("{A}m.gguf"), &"ü".repeat(40)] {
             assert_eq!(find(list, "m.gguf"), None, "{list}");
         }
+    }
+
+    #[test]
+    fn names_with_escapes_are_sha256sums() {
+        let b = "b".repeat(64);
+        let list = format!("{b}  x\\n\n\\{A}  x\\n\n\\{b} *y\\\\\\r\n");
+        assert_eq!(find(&list, "x\n").as_deref(), Some(A));
+        assert_eq!(find(&list, "x\\n").as_deref(), Some(&b[..]));
+        assert_eq!(find(&list, "y\\\r").as_deref(), Some(&b[..]));
+        assert_eq!(find(&list, "y"), None);
+        // What is no escape stands for itself, whatever is in the file.
+        assert_eq!(unescaped("a\\tb\\"), "a\\tb\\");
     }
 }
