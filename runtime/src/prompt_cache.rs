@@ -35,6 +35,9 @@ pub enum CacheFault {
     /// Other types of keys or values.
     #[error("was made with other types of keys and values ({0})")]
     Types(String),
+    /// Computed with other instructions, which round otherwise.
+    #[error("was made by a CPU that rounds otherwise ({0})")]
+    Level(String),
     /// Bytes were changed or are missing.
     #[error("is damaged")]
     Damaged,
@@ -55,6 +58,8 @@ struct Head {
     model: String,
     type_k: String,
     type_v: String,
+    /// The instructions that computed it, as `QWREN_CPU` names them.
+    cpu: String,
     tokens: Vec<u32>,
 }
 
@@ -82,6 +87,9 @@ pub fn load(session: &mut Session<'_>, path: &Path) -> Result<usize, CacheFault>
     let types = types(session).ok_or(CacheFault::Stock)?;
     if (head.type_k.as_str(), head.type_v.as_str()) != types {
         return Err(CacheFault::Types(format!("{}, {}", head.type_k, head.type_v)));
+    }
+    if session.level().is_none_or(|level| level.name() != head.cpu) {
+        return Err(CacheFault::Level(head.cpu));
     }
     let vocab = session.model().hparams().vocab;
     if head.tokens.iter().any(|&id| id as usize >= vocab) {
@@ -144,7 +152,7 @@ fn pass(input: &mut impl Read, bytes: usize) -> io::Result<()> {
 /// # Panics
 /// When the session holds fewer tokens.
 pub fn save(session: &Session<'_>, n: usize, path: &Path) -> io::Result<()> {
-    let (Some(kv), Some((type_k, type_v))) = (session.kv(), types(session)) else {
+    let (Some(kv), Some((type_k, type_v)), Some(level)) = (session.kv(), types(session), session.level()) else {
         return Ok(());
     };
     let head = Head {
@@ -152,10 +160,11 @@ pub fn save(session: &Session<'_>, n: usize, path: &Path) -> io::Result<()> {
         model: fingerprint(session.model()),
         type_k: type_k.to_owned(),
         type_v: type_v.to_owned(),
+        cpu: level.name().to_owned(),
         tokens: session.tokens()[..n].to_vec(),
     };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder)?;
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(|err| io::Error::from(err.kind()))?;
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     serde_json::to_writer(&mut out, &head)?;
     out.write_all(b"\n")?;

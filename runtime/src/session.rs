@@ -178,6 +178,8 @@ pub struct Session<'m> {
     batch: usize,
     tokens: Vec<u32>,
     kv_types: (KvType, KvType),
+    /// What our operations compute with; none with stock ones.
+    level: Option<Level>,
     codec: &'static Codec,
     /// Embeddings of a batch, `[n, hidden]`.
     x: Vec<f32>,
@@ -214,32 +216,44 @@ impl<'m> Session<'m> {
         let batch = if opts.stock_ops { opts.batch.min(STOCK_BATCH) } else { opts.batch };
         let bytes = hp.kv_bytes_per_position(opts.type_k, opts.type_v).saturating_mul(ctx as u64);
         let no_memory = || SessionError::Memory { ctx, bytes };
-        let engine: Box<dyn Engine + 'm> = if opts.stock_ops {
-            Box::new(StockEngine::new(model, ctx, opts.type_k, opts.type_v).map_err(|e| match e {
+        let level = (!opts.stock_ops).then(Level::detect).transpose();
+        let level = level.map_err(|e| SessionError::Level(e.to_string()))?;
+        let engine: Box<dyn Engine + 'm> = match level {
+            None => Box::new(StockEngine::new(model, ctx, opts.type_k, opts.type_v).map_err(|e| match e {
                 GgmlError::Memory => no_memory(),
                 other => other.into(),
-            })?)
-        } else {
-            let level = Level::detect().map_err(|e| SessionError::Level(e.to_string()))?;
-            let threads = opts.threads.decode.max(opts.threads.prefill);
-            let kv = KvCache::new(hp.layers, hp.kv_heads, ctx, hp.head_dim, opts.type_k, opts.type_v);
-            let state = State {
-                crew: Crew::new(threads).map_err(|source| SessionError::Threads { threads, source })?,
-                level,
-                vec: vec_ops(level),
-                acts: Default::default(),
-                kv: kv.map_err(|_| no_memory())?,
-                angles: Angles::new(&hp.rope, hp.head_dim),
-                start: 0,
-                partial: Vec::new(),
-                moe: Default::default(),
-                fed: None,
-            };
-            Box::new(FusedEngine::new(model, state, opts.threads)?)
+            })?),
+            Some(level) => {
+                let threads = opts.threads.decode.max(opts.threads.prefill);
+                let kv = KvCache::new(hp.layers, hp.kv_heads, ctx, hp.head_dim, opts.type_k, opts.type_v);
+                let state = State {
+                    crew: Crew::new(threads).map_err(|source| SessionError::Threads { threads, source })?,
+                    level,
+                    vec: vec_ops(level),
+                    acts: Default::default(),
+                    kv: kv.map_err(|_| no_memory())?,
+                    angles: Angles::new(&hp.rope, hp.head_dim),
+                    start: 0,
+                    partial: Vec::new(),
+                    moe: Default::default(),
+                    fed: None,
+                };
+                Box::new(FusedEngine::new(model, state, opts.threads)?)
+            }
         };
         let codec = codec(model.embedding().info.dtype).expect("the embedding's type can be read");
         let kv_types = (opts.type_k, opts.type_v);
-        Ok(Session { model, engine, ctx, batch: batch.min(ctx), tokens: Vec::new(), kv_types, codec, x: Vec::new() })
+        Ok(Session {
+            model,
+            engine,
+            ctx,
+            batch: batch.min(ctx),
+            tokens: Vec::new(),
+            kv_types,
+            level,
+            codec,
+            x: Vec::new(),
+        })
     }
 
     /// From now on sums what the model's matrices are fed; see [`Session::fed`].
@@ -384,6 +398,11 @@ impl<'m> Session<'m> {
     /// Types of keys and values, where the cache is ours.
     pub fn kv_types(&self) -> Option<(KvType, KvType)> {
         self.kv().map(|_| self.kv_types)
+    }
+
+    /// The instructions that our operations compute with, which decide how they round; none with stock operations.
+    pub fn level(&self) -> Option<Level> {
+        self.level
     }
 
     /// Takes `tokens`, which are the model's and fit the context, as those that the cache was filled with.

@@ -2,6 +2,7 @@
 use std::fs;
 use std::path::Path;
 
+use qwren_quant::kernel::Level;
 use qwren_tests::cli::{Run, qwren, random_model, run};
 use qwren_tests::{converted, data};
 use serde_json::Value;
@@ -9,6 +10,7 @@ use serde_json::Value;
 const PROMPT: &str = "Once upon a time there was a small model that read the same prompt every day";
 
 fn complete(model: &Path, cache: &Path, flags: &[&str]) -> Run {
+    // Of an option that is given twice the last value counts.
     let mut command = qwren(["complete", "-n", "6", "--temp", "0", "--json", "--logprobs", "5", "-p", PROMPT]);
     command.args(flags).arg("--prompt-cache").arg(cache).arg("-m").arg(model);
     run(command, "")
@@ -59,6 +61,16 @@ fn t10_p7_a_cached_prompt_gives_the_same_bits() {
 }
 
 #[test]
+fn a_prompt_is_read_ahead_with_n_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, cache) = (random_model(), dir.path().join("cache"));
+    let run = complete(&model, &cache, &["-n", "0"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let (_, reused) = said(complete(&model, &cache, &[]));
+    assert!(reused > 20, "{reused}");
+}
+
+#[test]
 fn a_cache_that_is_damaged_or_anothers_is_not_used_and_said() {
     let dir = tempfile::tempdir().unwrap();
     let (model, cache) = (random_model(), dir.path().join("cache"));
@@ -93,6 +105,13 @@ fn a_cache_that_is_damaged_or_anothers_is_not_used_and_said() {
     let odd = converted("dense-odd", &data("checkpoints/dense-odd"), "f32");
     let ended = complete(&odd, &cache, &[]);
     assert!(ended.stderr.contains("belongs to another model"), "{}", ended.stderr);
+    // Other instructions round otherwise. (On a CPU without any there is nothing to tell apart.)
+    let mut scalar = qwren(["complete", "-n", "1", "-p", PROMPT, "--prompt-cache"]);
+    scalar.arg(&cache).arg("-m").arg(&model).env("QWREN_CPU", "scalar");
+    fs::write(&cache, &whole).unwrap();
+    let ended = run(scalar, "");
+    let told = ended.stderr.contains("was made by a CPU that rounds otherwise (");
+    assert_eq!(told, Level::best() != Level::Scalar, "{}", ended.stderr);
     // What is no cache stays as it is.
     for text in ["my diary", "{\"qwren"] {
         fs::write(&cache, text).unwrap();

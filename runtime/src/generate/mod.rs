@@ -193,13 +193,13 @@ impl Answer {
         prompt: &[u32],
         sink: &mut Sink<'_>,
     ) -> anyhow::Result<FinishReason> {
-        if self.is_long_enough() {
-            return Ok(FinishReason::Length);
-        }
         let logits = match self.read(engine, prompt) {
             Err(EvalError::Interrupted) => return Ok(FinishReason::Interrupt),
             other => other?,
         };
+        if self.is_long_enough() {
+            return Ok(FinishReason::Length);
+        }
         let start = Instant::now();
         let mut drafter = Drafter::new(engine.draft);
         let reason = self.write(engine, &mut drafter, logits, sink);
