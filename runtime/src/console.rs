@@ -53,6 +53,13 @@ impl Console {
         }
     }
 
+    /// Begins another line, unless quiet or in a pipe, where the answer goes elsewhere.
+    pub fn break_line(self) {
+        if self.shows_progress() {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+
     /// Lines that somebody asked for.
     pub fn block(self, text: impl Display) {
         let text = text.to_string();
@@ -64,10 +71,17 @@ impl Console {
         self.terminal && !self.quiet
     }
 
-    /// A state that the next one replaces.
+    /// The width of the terminal, if it is one.
+    pub fn columns(self) -> usize {
+        let size = rustix::termios::tcgetwinsize(std::io::stderr()).ok();
+        size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(80)
+    }
+
+    /// A state that the next one replaces. What a narrow screen has no room for is left out: on two lines it would stay.
     pub fn progress(self, text: impl Display) {
         if self.shows_progress() {
-            let _ = write!(std::io::stderr(), "\r{}\x1b[K", escape(&text.to_string()));
+            let text: String = escape(&text.to_string()).chars().take(self.columns() - 1).collect();
+            let _ = write!(std::io::stderr(), "\r{text}\x1b[K");
         }
     }
 

@@ -126,6 +126,8 @@ fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {
             io::ErrorKind::NotFound
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::IsADirectory
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::ReadOnlyFilesystem
             | io::ErrorKind::InvalidData => Some(Exit::Usage),
             _ => None,
         };
@@ -137,7 +139,9 @@ fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {
 pub fn report(err: &anyhow::Error, console: Console) -> Exit {
     let exit = code(err);
     if exit != Exit::Done {
-        console.line(format_args!("qwren: {err}"));
+        // Only what is written to stdout fails without a name.
+        let name = if err.is::<io::Error>() { "stdout: " } else { "" };
+        console.line(format_args!("qwren: {name}{err}"));
         if console.is_verbose() {
             err.chain().skip(1).for_each(|cause| console.line(format_args!("  caused by: {cause}")));
         }

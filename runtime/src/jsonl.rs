@@ -31,10 +31,16 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
         if input.read_until(b'\n', &mut line)? == 0 {
             break;
         }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
         let value = serde_json::from_slice(&line).map_err(|err| {
-            anyhow::Error::from(Failure::usage(format!(
-                "stdin, line {number}: is not {wanted} ({err}); write one a line"
-            )))
+            // Of a value that may have several forms the library has nothing to tell.
+            let why = match err.to_string() {
+                why if why.contains("untagged enum") => String::new(),
+                why => format!(" ({why})"),
+            };
+            anyhow::Error::from(Failure::usage(format!("stdin, line {number}: is not {wanted}{why}; write one a line")))
         });
         let answer = value.and_then(|value| f(value).map_err(|err| located(number, err)));
         match answer {
@@ -75,7 +81,7 @@ mod tests {
 
     #[test]
     fn each_line_is_answered() {
-        let (out, result) = lengths("\"ab\"\n  \"\\u00e9\" \n\"abc\"");
+        let (out, result) = lengths("\"ab\"\n  \"\\u00e9\" \n \n\n\"abc\"");
         assert_eq!(out, "2\n2\n3\n");
         result.unwrap();
     }

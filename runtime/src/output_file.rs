@@ -3,10 +3,9 @@
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use tempfile::NamedTempFile;
 
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 
 /// A file that is written beside its name and gets it when it is finished; dropped before that, it leaves nothing.
 pub struct OutputFile {
@@ -30,19 +29,27 @@ impl OutputFile {
             // As any new file: the process's mask applies.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
-        let file = builder.tempfile_in(folder).with_context(|| format!("{}: cannot be created", path.display()))?;
+        let file = builder.tempfile_in(folder).map_err(|err| failed(path, "created", err.kind().into()))?;
         Ok(OutputFile { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
     }
 
     /// Makes what was written durable and gives it its name.
     pub fn finish(self) -> anyhow::Result<()> {
-        let path = &self.path;
-        let context = || format!("{}: cannot be written", path.display());
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error).with_context(context)?;
-        file.as_file().sync_all().with_context(context)?;
-        file.persist(path).map_err(|e| e.error).with_context(context)?;
-        Ok(())
+        let finish = || {
+            let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path).map_err(|e| e.error)
+        };
+        finish().map(drop).map_err(|err| failed(&self.path, "written", err))
     }
+}
+
+/// An error with the file's name and the reason in its line.
+fn failed(path: &Path, what: &str, err: io::Error) -> anyhow::Error {
+    let text = format!("{}: cannot be {what}: {err}", path.display());
+    let err = anyhow::Error::from(err);
+    let failure = Failure::new(exit::code(&err), text);
+    err.context(failure)
 }
 
 impl Write for OutputFile {
@@ -75,5 +82,16 @@ mod tests {
         assert!(OutputFile::create(&path, false).is_err());
         OutputFile::create(&path, true).unwrap().finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_told_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, code) in [(dir.path().join("no/x"), exit::Exit::Usage), ("/dev/null/x".into(), exit::Exit::Usage)] {
+            let err = OutputFile::create(&path, false).err().unwrap();
+            let text = err.to_string();
+            assert!(text.starts_with(&format!("{}: cannot be created: ", path.display())), "{text}");
+            assert_eq!(exit::code(&err), code);
+        }
     }
 }

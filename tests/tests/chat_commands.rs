@@ -45,7 +45,7 @@ fn settings_tell_where_they_come_from_and_can_be_changed() {
     assert_eq!(row(&shown, "repeat-penalty").as_deref(), Some("1 (default)"));
     assert_eq!(row(&shown, "n ").as_deref(), Some("3"));
     assert_eq!(command(&mut p, "/set temp 0.25"), "[temp is 0.25  (/set)]");
-    assert_eq!(command(&mut p, "/set top-p 2"), "[top-p is 2 (flag); it must be between 0 and 1]");
+    assert_eq!(command(&mut p, "/set top-p 2"), "[top-p is 2 (/set); it must be between 0 and 1]");
     assert_eq!(command(&mut p, "/set temp default"), "[temp is 0.5  (flag)]");
     assert_eq!(command(&mut p, "/set n 2"), "[n is 2]");
     assert_eq!(command(&mut p, "/set thoughts hide"), "[thoughts is hide]");
@@ -229,6 +229,33 @@ fn conversations_are_saved_to_files_and_loaded() {
     let shown = shown + &p.wait("\n> ");
     assert!(shown.contains("> What is the capital of France?\nThe capital of France is Paris.\n"), "{shown}");
     assert_eq!(command(&mut p, "/undo"), "[taken back: What is the capital of France?]");
+    // A link is followed; a folder, a pipe and the file that the conversation is kept in are refused, and stay.
+    let (link, pipe) = (home.path("link"), home.path("pipe"));
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    ask(&mut p, "Spell cat.");
+    p.line(&format!("/save {}", link.display()));
+    p.wait("Replace it? [y/N] ");
+    p.line("y");
+    p.wait("[saved: ");
+    p.wait("\n> ");
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().contains("Spell cat."));
+    for target in [&pipe, &home.path(""), std::path::Path::new("/dev/null")] {
+        let said = command(&mut p, &format!("/save {}", target.display()));
+        assert!(said.contains("cannot be written: it is no regular file"), "{said}");
+    }
+    assert!(!pipe.metadata().unwrap().is_file());
+    let own = home.conversations().pop().unwrap();
+    p.line(&format!("/save {}", own.display()));
+    p.wait("Replace it? [y/N] ");
+    p.line("y");
+    p.wait("this conversation is kept there as it goes");
+    p.wait("\n> ");
+    ask(&mut p, "What is 2 + 3?");
+    assert!(fs::read_to_string(&own).unwrap().contains("2 + 3"));
+    let said = command(&mut p, "/save /no/such/folder/x");
+    assert!(said.contains("cannot be written: ") && !said.contains(".tmp"), "{said}");
     let wrong = home.file("wrong", "{\"user\":\"x\"}\n");
     assert!(command(&mut p, &format!("/load {wrong}")).contains("is no conversation of qwren"));
     leave(p);
@@ -314,5 +341,57 @@ The opposite of hot is cold.
 [taken back: What is 2 + 3?]
 >"
     );
+    leave(p);
+}
+
+/// What stands in a file or came from a model is shown, not obeyed, also where it is edited.
+#[test]
+fn t11_control_characters_in_a_message_that_is_edited_are_shown() {
+    let home = Home::new();
+    let evil = home.file("evil.txt", "\x1b]0;OWNED\x07\x1b[41mred\u{9b}31m");
+    let mut p = home.terminal(random(&["-n", "2", "--no-think"]), 80);
+    p.wait("\n> ");
+    command(&mut p, &format!("/read {evil}"));
+    p.line("Hello");
+    p.wait("[as long as");
+    p.wait("\n> ");
+    p.line("/edit-last");
+    p.wait("␛]0;OWNED");
+    p.keys(" again\r");
+    p.wait("[as long as");
+    p.wait("\n> ");
+    // Brought back from the history, and pasted.
+    p.keys("\x1b[A");
+    p.wait("␛]0;OWNED");
+    p.keys("\x03");
+    p.wait("\n> ");
+    p.keys("\x1b[200~a\x07b\x1b[201~");
+    p.wait("a␇b");
+    p.keys("\x03");
+    let raw = p.raw();
+    for sequence in ["\x1b]0;OWNED", "\x1b[41m", "\u{9b}", "a\x07b"] {
+        assert!(!raw.contains(sequence), "{sequence:?}");
+    }
+    assert!(home.users()[0].contains("\x1b]0;OWNED\x07"), "the message itself is what was in the file");
+    leave(p);
+}
+
+#[test]
+fn long_messages_are_told_in_short_and_what_takes_nothing_says_so() {
+    let home = Home::new();
+    let long = home.file("long.txt", &"one two three ".repeat(100));
+    let mut p = home.terminal(random(&["-n", "2", "--no-think"]), 80);
+    p.wait("\n> ");
+    command(&mut p, &format!("/read \"{long}\""));
+    p.line("Hello");
+    p.wait("[as long as");
+    p.wait("\n> ");
+    let said = command(&mut p, "/undo");
+    assert!(said.contains("… (14") && said.len() < 700, "{said}");
+    assert_eq!(command(&mut p, "/clear all"), "[/clear takes nothing after it; //clear … sends the line as a message]");
+    assert_eq!(command(&mut p, "/markdown perhaps"), "[/markdown on, or /markdown off]");
+    assert_eq!(command(&mut p, "/set thinking default"), "[thinking is off]");
+    assert_eq!(command(&mut p, "/set thinking on"), "[thinking is on]");
+    assert_eq!(command(&mut p, "/set thinking default"), "[thinking is off]");
     leave(p);
 }

@@ -91,7 +91,8 @@ fn a_hundred_kills_lose_nothing_that_was_on_the_screen() {
                 thread::sleep(Duration::from_micros(200));
             }
             p.signal(Signal::SIGKILL);
-            let screen = p.output_after("\x1b[?2004l\r\n");
+            // The editor's end, and then the mark that keeps what is pasted together.
+            let screen = p.output_after("\x1b[?2004l\r\n\x1b[?2004h");
             let path = home.conversations().pop().expect("the conversation is kept");
             let text = fs::read_to_string(&path).expect("whole characters");
             let said: String = text
@@ -176,4 +177,15 @@ fn files_that_are_no_conversations_are_refused_in_one_line() {
     p.wait("wrong");
     p.wait("\\u{1b}]0;t\\u{7}");
     assert_eq!(p.end(), 0);
+}
+
+#[test]
+fn a_pipe_among_the_conversations_keeps_nobody_waiting_and_a_broken_one_is_told() {
+    let home = Home::new();
+    let folder = home.path(".local/state/qwren/conversations");
+    fs::create_dir_all(&folder).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, folder.join("p.jsonl"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    fs::write(folder.join("broken.jsonl"), "nothing").unwrap();
+    let listed = home.command(qwren_tests::cli::qwren(["chat", "--list"])).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "broken  (can't be read as a conversation)\n");
 }

@@ -88,7 +88,7 @@ fn x6_a_full_context_lets_the_oldest_turns_go_or_stops() {
     }
     assert!(shown.contains("[the context of 128 tokens is full: the oldest "), "{shown}");
     p.line("/context");
-    let context = p.wait("before the last answer");
+    let context = p.wait("the conversation has ");
     assert!(
         context.contains("6 turns, of which the oldest ") && context.contains(" of 128 tokens of context"),
         "{context}"
@@ -292,20 +292,22 @@ fn suspended_and_continued_in_any_state() {
 
 #[test]
 fn t8_a_signal_in_the_middle_of_a_line_leaves_the_terminal_as_it_was() {
-    use rustix::termios::{LocalModes, tcgetattr};
-    let cooked = LocalModes::ICANON | LocalModes::ISIG;
+    use rustix::termios::tcgetattr;
     let home = Home::new();
     let mut p = home.terminal(random(&["-n", "1"]), 80);
+    // A new terminal's modes, whatever the program has done to this one by now.
+    let before = Terminal::new_modes();
     p.wait("> ");
     p.keys("abc");
     p.wait("abc");
-    let during = tcgetattr(p.file()).unwrap().local_modes;
-    assert!(!during.intersects(cooked), "a line is edited in raw mode, not in {during:?}");
+    let during = tcgetattr(p.file()).unwrap();
+    assert_ne!(during.local_modes, before.local_modes, "a line is edited in raw mode");
     p.signal(rexpect::process::Signal::SIGTERM);
     let keys = p.file().try_clone().unwrap();
     assert_eq!(p.end(), -15);
-    let after = tcgetattr(&keys).unwrap().local_modes;
-    assert!(after.contains(cooked), "{after:?}");
+    let after = tcgetattr(&keys).unwrap();
+    assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
+    assert_eq!((after.output_modes, after.control_modes), (before.output_modes, before.control_modes));
 }
 
 #[test]
@@ -321,4 +323,75 @@ fn no_color_means_no_escape_sequence_around_words() {
     let raw = p.raw();
     assert!(!raw.contains("\x1b[2m") && !raw.contains("\x1b[1m") && !raw.contains("\x1b[36m"), "{raw:?}");
     leave(p);
+}
+
+#[test]
+fn t2_what_is_typed_or_pasted_while_an_answer_streams_waits_for_the_prompt() {
+    let home = Home::new();
+    let mut p = home.terminal(random(&["-n", "3000", "-c", "8192", "--ignore-eos", "--temp", "0", "--no-think"]), 80);
+    p.wait("> ");
+    p.line("One");
+    home.wait_for_answer("One");
+    p.keys("\x1b[200~pasted 1\npasted 2\x1b[201~ and typed");
+    p.wait("[as long as -n allows");
+    let answer = p.raw();
+    let answer = answer.split_once("One").unwrap().1.split_once("[as long").unwrap().0;
+    assert!(!answer.contains("pasted") && !answer.contains("typed"), "it is not echoed into the answer");
+    p.wait("and typed");
+    p.keys("\x03");
+    p.wait("> ");
+    p.line("/set n 1");
+    p.wait("[n is 1]");
+    p.wait("> ");
+    p.keys("\x1b[200~first\nsecond\x1b[201~\r");
+    p.wait("[as long as -n allows; 1 token");
+    leave(p);
+    assert_eq!(home.users(), ["One", "first\nsecond"]);
+}
+
+#[test]
+fn bytes_that_are_no_utf_8_are_replaced_and_the_line_goes_on() {
+    use std::io::Write;
+    let home = Home::new();
+    let mut p = home.terminal(random(&["-n", "1", "--no-think"]), 80);
+    p.wait("> ");
+    p.keys("caf");
+    p.wait("caf");
+    p.file().write_all(b"\xe9 ").unwrap();
+    p.wait("\u{fffd}");
+    p.keys("au lait\r");
+    p.wait("[as long as -n allows");
+    leave(p);
+    assert_eq!(home.users().len(), 1);
+    assert!(home.users()[0].starts_with("caf\u{fffd}") && home.users()[0].ends_with("au lait"), "{:?}", home.users());
+}
+
+#[test]
+fn p10_progress_stays_on_one_line_of_a_narrow_screen() {
+    let home = Home::new();
+    let mut p = home.terminal(random(&["-n", "1", "-c", "60000", "-b", "1", "-t", "1", "--no-think"]), 40);
+    p.wait("> ");
+    let path = home.file("long.txt", &"word and ".repeat(8000));
+    p.line(&format!("/read {path}"));
+    p.wait("next message");
+    p.wait("> ");
+    p.line("What?");
+    p.wait("reading the prompt: ");
+    for _ in 0..3 {
+        p.wait("reading the prompt: ");
+    }
+    let shown = p.screen().iter().filter(|line| line.contains("reading the prompt")).count();
+    assert_eq!(shown, 1, "{:?}", p.screen());
+    p.keys("\x03");
+    p.wait("[stopped before an answer");
+    leave(p);
+}
+
+#[test]
+fn ctrl_c_leaves_on_a_terminal_that_cannot_move_the_cursor() {
+    let home = Home::new();
+    let mut p = Terminal::start_as(home.command(random(&["-n", "1"])), 80, "dumb");
+    p.wait("> ");
+    p.keys("\x03");
+    assert_eq!(p.end(), 130);
 }

@@ -127,3 +127,22 @@ fn the_manual_and_the_completions_know_every_command() {
         assert!(run(qwren(["completions", shell]), "").ok().contains("qwren"));
     }
 }
+
+/// Folders and names with spaces are completed in bash, as it completes them itself.
+#[test]
+fn bash_completes_files() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("sub dir")).unwrap();
+    std::fs::write(dir.path().join("sp ace.txt"), "").unwrap();
+    let script = dir.path().join("complete.bash");
+    std::fs::write(&script, run(qwren(["completions", "bash"]), "").ok()).unwrap();
+    for (typed, wanted) in [("su", "sub dir"), ("sp", "sp ace.txt")] {
+        let bash = format!(
+            "source complete.bash; compopt() {{ :; }}; COMP_WORDS=(qwren chat -m {typed}); COMP_CWORD=3; \
+             _qwren qwren {typed} -m; printf '%s|' \"${{COMPREPLY[@]}}\""
+        );
+        let output = std::process::Command::new("bash").args(["-c", &bash]).current_dir(dir.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, format!("{wanted}|"), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

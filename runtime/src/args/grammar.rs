@@ -1,6 +1,6 @@
 //! Options that hold answers to a form.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qwren::constraint::{Compiled, Grammar};
@@ -26,11 +26,9 @@ impl GrammarArgs {
     /// Reads and compiles what was given. Errors name the file or the option.
     pub fn compile(&self, vocab: &Arc<Vocab>) -> anyhow::Result<Option<Compiled>> {
         let (name, grammar) = match (&self.json_schema, &self.grammar) {
-            (Some(text), _) if text.trim_start().starts_with('{') => {
-                ("--json-schema".to_owned(), Grammar::JsonSchema(text.clone()))
-            }
-            (Some(file), _) => (file.clone(), Grammar::JsonSchema(read_file(file.as_ref())?)),
-            (None, Some(file)) => (file.display().to_string(), Grammar::Lark(read_file(file)?)),
+            (Some(text), _) if is_schema(text) => ("--json-schema".to_owned(), Grammar::JsonSchema(text.clone())),
+            (Some(file), _) => (file.clone(), Grammar::JsonSchema(read(file.as_ref())?)),
+            (None, Some(file)) => (file.display().to_string(), Grammar::Lark(read(file)?)),
             (None, None) => return Ok(None),
         };
         match grammar.compile(vocab) {
@@ -38,4 +36,16 @@ impl GrammarArgs {
             Err(err) => Err(Failure::usage(format!("{name}: {err}")).into()),
         }
     }
+}
+
+/// Whether this is a schema itself: an object, or one of the two that are a word. An empty text is a wrong one.
+fn is_schema(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || text.starts_with('{') || text == "true" || text == "false"
+}
+
+/// A file's text, without the mark that some editors put first.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let text = read_file(path)?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }

@@ -9,7 +9,7 @@ mod run;
 mod sampling;
 pub mod text;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 pub use draft::DraftArgs;
 pub use grammar::GrammarArgs;
@@ -77,12 +77,25 @@ pub enum Command {
 
 /// Parses the process's arguments. Wrong usage ends the process with 2, `--help` and `--version` with 0.
 pub fn parse() -> Cli {
-    Cli::parse_from(argv::expand(std::env::args_os()))
+    let matches = tree().get_matches_from(argv::expand(std::env::args_os()));
+    Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit())
 }
 
-/// The command tree, for the manual page and the completions.
+/// The command tree. An option given twice has its last value, as scripts that add to a command line expect.
 pub fn tree() -> clap::Command {
-    Cli::command()
+    let command = Cli::command();
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |c| c.args_override_self(true).mut_args(completed_as_file))
+    })
+}
+
+/// Shells complete paths with spaces and folders rightly where they know that a file is wanted.
+fn completed_as_file(arg: clap::Arg) -> clap::Arg {
+    match arg.get_value_hint() {
+        ValueHint::AnyPath => arg.value_hint(ValueHint::FilePath),
+        _ => arg,
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub struct TextArgs {
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with = "file")]
     pub prompt: Option<String>,
 
-    /// A file with the text; one newline at its end is dropped, as it is of stdin
+    /// A file with the text, - for stdin; one newline at its end is dropped, as it is of stdin
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 }
@@ -27,8 +27,8 @@ impl TextArgs {
             return Ok(text.clone());
         }
         match &self.file {
-            Some(path) => read_file(path),
-            None => decode("stdin", stdin(console)?),
+            Some(path) if path.as_os_str() != "-" => read_file(path),
+            _ => decode("stdin", stdin(console)?),
         }
     }
 }

@@ -70,8 +70,15 @@ impl Chronicle {
         self.journal.id()
     }
 
-    /// Writes the conversation to a file of the user's choice.
+    /// Writes the conversation to a file of the user's choice, a [`store::target`].
+    ///
+    /// # Errors
+    /// When it can't be written, or is the one in which the conversation is being kept.
     pub fn save(&self, path: &Path) -> io::Result<()> {
+        let own = self.journal.path().and_then(|own| own.canonicalize().ok());
+        if own.is_some() && own == path.canonicalize().ok() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this conversation is kept there as it goes"));
+        }
         store::save(path, &self.history, self.journal.model())
     }
 

@@ -214,12 +214,18 @@ impl<'m> Conversation<'m> {
             }
             if dropped > 0 {
                 let turns = count(dropped, "turn");
+                if said > 0 {
+                    // In the middle of an answer's line.
+                    self.setup.console.break_line();
+                }
                 let text = format!("[the context of {ctx} tokens is full: the oldest {turns} left it]");
                 self.setup.console.note(text);
             }
             // With nothing left to drop the answer may have less room, but it must have some.
             if length >= ctx {
                 let what = match self.chronicle.history().turns().len() - self.chronicle.history().left() {
+                    _ if said > 0 => "the answer so far makes",
+                    0 | 1 if self.chronicle.history().system().is_some() => "the system prompt and the message make",
                     0 | 1 => "the message makes",
                     _ => "the conversation makes",
                 };

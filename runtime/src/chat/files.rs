@@ -12,11 +12,18 @@ const MAX_BYTES: u64 = 4 << 20;
 /// The most files for one pattern.
 const MAX_FILES: usize = 100;
 
-/// `~/x` as the file in the user's home that it names.
+/// The file that somebody typed: `~/x` lies in the user's home; quotes around it and backslashes before spaces, as a shell
+/// wants them, are no part of a name that isn't there with them.
 pub fn expand_home(path: &str) -> PathBuf {
+    let quoted = ['"', '\''].into_iter().find_map(|q| path.strip_prefix(q)?.strip_suffix(q));
+    let path = match quoted {
+        Some(inner) if !Path::new(path).exists() => inner.to_owned(),
+        None if path.contains("\\ ") && !Path::new(path).exists() => path.replace("\\ ", " "),
+        _ => path.to_owned(),
+    };
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        _ => PathBuf::from(path),
+        _ => path.into(),
     }
 }
 
@@ -117,6 +124,14 @@ fn read(path: &Path) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_taken_as_they_are_typed_in_a_shell_too() {
+        for typed in ["\"a b\"", "'a b'", "a\\ b", "a b"] {
+            assert_eq!(expand_home(typed), Path::new("a b"), "{typed}");
+        }
+        assert_eq!(expand_home("\"a"), Path::new("\"a"));
+    }
 
     #[test]
     fn files_stand_before_the_message_in_fences_of_their_own() {

@@ -1,5 +1,11 @@
 //! The loop at a terminal: read a line, do what it says, until somebody leaves.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
 use super::args::Args;
 use super::conversation::Conversation;
 use super::editor::{Line, Prompt};
@@ -37,8 +43,17 @@ pub fn run(
     }
     let mut warned = false;
     let mut initial = String::new();
+    // On a terminal that can't move the cursor lines are read as they come, and Ctrl-C is a signal that nobody else obeys.
+    let plain = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
+    let at_prompt = Arc::new(AtomicBool::new(false));
+    if plain {
+        flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, Arc::clone(&at_prompt))?;
+    }
     let exit = loop {
-        match talk.prompt.read(PROMPT, &std::mem::take(&mut initial))? {
+        at_prompt.store(true, Ordering::Relaxed);
+        let line = talk.prompt.read(PROMPT, &std::mem::take(&mut initial))?;
+        at_prompt.store(false, Ordering::Relaxed);
+        match line {
             Line::End => break Exit::Done,
             Line::Interrupt { empty: true } if warned => break Exit::Interrupted,
             Line::Interrupt { empty } => {

@@ -32,7 +32,7 @@ use serde_json::json;
 pub use self::args::Args;
 use self::chronicle::Chronicle;
 use self::conversation::{Conversation, Setup};
-use self::settings::Settings;
+use self::settings::{Asked, Settings};
 use self::store::{Journal, Record};
 use crate::console::Console;
 use crate::exit::Exit;
@@ -65,7 +65,8 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     }
     let thinks = thinks(&template, asked).map_err(|err| load::naming(path, err.into()))?;
     let sentence = args.thinking_budget_message.clone();
-    let settings = Settings::new(args.sampling.flags(), file, thinks, has_switch, args.thinking, sentence)?;
+    let how = Asked { asked, thinks };
+    let settings = Settings::new(args.sampling.flags(), file, how, has_switch, args.thinking, sentence)?;
     let limits = args.limits()?;
     let tools = args.tools.as_deref().map(tools::read).transpose()?;
     let grammar = args.grammar.compile(&vocab)?;
@@ -119,7 +120,7 @@ fn model_name(header: &Header) -> String {
 
 /// Whether the file looks like a model that was never taught to talk.
 fn is_base_model(vocab: &Vocab, sampling: &FileSampling) -> bool {
-    vocab.eos().is_some_and(|eos| vocab.piece(eos) == b"<|endoftext|>") && *sampling == FileSampling::default()
+    vocab.eos().is_some_and(|eos| vocab.piece(eos) == b"<|endoftext|>") && sampling.is_empty()
 }
 
 /// Whether the model will think before it answers: its template closes the thought in the prompt where it won't.

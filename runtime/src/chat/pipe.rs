@@ -40,6 +40,7 @@ enum Message {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Role {
+    System,
     User,
     Tool,
 }
@@ -68,13 +69,20 @@ pub fn lines(conversation: &mut Conversation<'_>) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut results = Vec::new();
     let mut awaited = 0;
-    let wanted = "a message: a string, or an object with role (user, tool) and content";
+    let wanted = "a message: a string, or an object with role (system, user, tool) and content";
     jsonl::map(wanted, |message: Message| {
         let (role, content) = match message {
             Message::Text(content) => (Role::User, content),
             Message::Object { role, content } => (role, content),
         };
+        if role == Role::System {
+            conversation.chronicle.happen(Record::System(Some(content)));
+            return Ok(None);
+        }
         if role == Role::Tool {
+            if awaited == 0 {
+                return Err(Failure::usage("is the result of a tool, but the last answer calls none").into());
+            }
             results.push(content);
             if results.len() < awaited {
                 return Ok(None);

@@ -35,11 +35,20 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn values(name: &str) -> &'static [&'static str] {
     match name {
         "thoughts" => &["show", "dim", "hide"],
-        "thinking" => &["on", "off"],
+        "thinking" => &["on", "off", "default"],
         "context-full" => &["drop", "stop"],
         "thinking-budget" => &["none"],
         _ => &[],
     }
+}
+
+/// Whether the model is told to think, and whether it will.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// What it is told; None: nothing, and the template decides.
+    pub asked: Option<bool>,
+    /// What comes of that.
+    pub thinks: bool,
 }
 
 /// The settings of a chat, but for those that the conversation itself has.
@@ -50,6 +59,8 @@ pub struct Settings {
     pub has_switch: bool,
     /// What is put before the end of a thought that is cut short.
     pub sentence: String,
+    /// Thinking as it was at the start.
+    asked: Asked,
     /// As typed at the start.
     typed: Flags,
     /// As they hold now.
@@ -69,18 +80,19 @@ impl Settings {
     pub fn new(
         flags: Flags,
         file: FileSampling,
-        thinks: bool,
+        asked: Asked,
         has_switch: bool,
         thoughts: Thinking,
         sentence: String,
     ) -> anyhow::Result<Settings> {
-        let purpose = Purpose::Chat { thinking: thinks };
+        let purpose = Purpose::Chat { thinking: asked.thinks };
         let resolved = resolve(&flags, &file, purpose).map_err(|err| Failure::usage(err.to_string()))?;
         // A seed that was drawn stays for the whole run.
         Ok(Settings {
             thoughts,
             has_switch,
             sentence,
+            asked,
             typed: flags,
             flags,
             file,
@@ -97,13 +109,17 @@ impl Settings {
 
     /// Switches thinking on or off, with the sampling values that go with it.
     pub fn think(&mut self, on: bool, conversation: &mut Conversation<'_>) -> Result<(), String> {
+        self.think_as(Asked { asked: Some(on), thinks: on }, conversation)
+    }
+
+    fn think_as(&mut self, how: Asked, conversation: &mut Conversation<'_>) -> Result<(), String> {
         if !self.has_switch {
             return Err("this model has no thinking switch".to_owned());
         }
-        self.purpose = Purpose::Chat { thinking: on };
+        self.purpose = Purpose::Chat { thinking: how.thinks };
         self.resolve(self.flags)?;
         conversation.sampling = self.resolved.sampling();
-        conversation.thinking = Some(on);
+        conversation.thinking = how.asked;
         Ok(())
     }
 
@@ -136,7 +152,8 @@ impl Settings {
             "thinking" => match value {
                 "on" => self.think(true, conversation)?,
                 "off" => self.think(false, conversation)?,
-                _ => return Err("thinking is on or off".to_owned()),
+                "default" => self.think_as(self.asked, conversation)?,
+                _ => return Err("thinking is on, off or default".to_owned()),
             },
             "thinking-budget" => {
                 let tokens = if default || value == "none" { None } else { tokens(value)? };
@@ -145,7 +162,9 @@ impl Settings {
             }
             "context-full" => conversation.context_full = if default { ContextFull::Drop } else { word(name, value)? },
             _ => {
-                self.resolve(changed(self.flags, &self.typed, name, value)?)?;
+                let flags = changed(self.flags, &self.typed, name, value)?;
+                // The value is not the command line's.
+                self.resolve(flags).map_err(|err| err.replace("(flag)", "(/set)"))?;
                 conversation.sampling = self.resolved.sampling();
                 if default {
                     self.changed.remove(name)

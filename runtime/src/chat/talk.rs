@@ -1,6 +1,7 @@
 //! What the lines of a chat do.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 
 use qwren::stream::FinishReason;
 use qwren::terminal::escape;
@@ -15,6 +16,7 @@ use super::history::Asked;
 use super::render::{Printer, View};
 use super::settings::Settings;
 use super::store::{self, Record};
+use super::terminal_guard::Hushed;
 use super::{clipboard, external, tools};
 use crate::console::Console;
 use crate::exit::{self, Exit};
@@ -81,6 +83,10 @@ impl<'t, 'm> Talk<'t, 'm> {
                 };
                 self.console.line(format_args!("[{} needs {what}]", names[0]));
             }
+            Input::Surplus(Spec { names, .. }) => {
+                self.console
+                    .line(format_args!("[{0} takes nothing after it; /{0} … sends the line as a message]", names[0]));
+            }
             Input::Unknown(word) => {
                 let question = format!("{word} is no command (/help lists them). Send the line as a message?");
                 if self.prompt.confirm(&escape(&question))? {
@@ -113,10 +119,19 @@ impl<'t, 'm> Talk<'t, 'm> {
     /// Streams an answer to the last message. An error is said, and the conversation goes on.
     fn answer(&mut self, goes_on: bool) -> anyhow::Result<()> {
         let interrupt = Interrupt::listen(Second::Ignored)?;
+        let hushed = Hushed::new();
         let mut printer = Printer::stdout(self.view());
         let outcome = self.conversation.answer(goes_on, interrupt.flag(), &mut |part| printer.put(part));
         printer.end()?;
+        drop(hushed);
+        if !std::io::stdout().is_terminal() {
+            // Of several answers in a file each is a line at least.
+            writeln!(std::io::stdout())?;
+        }
         match outcome {
+            Ok(outcome) if goes_on && outcome.timings.chosen == 0 && outcome.reason == FinishReason::Eos => {
+                self.say("the answer is complete; the model has nothing to add");
+            }
             Ok(outcome) => self.ended(&outcome),
             // Nobody reads the answers any more.
             Err(err) if exit::code(&err) == Exit::Done => return Err(err),
@@ -175,7 +190,7 @@ impl<'t, 'm> Talk<'t, 'm> {
                     _ => self.say("there is no message to change"),
                 }
             }
-            Command::Help => self.console.block(help()),
+            Command::Help => self.console.block(help(self.console.columns())),
             Command::Regen => self.regen()?,
             Command::Continue => self.go_on()?,
             Command::Undo => self.undo(),
@@ -249,8 +264,8 @@ impl<'t, 'm> Talk<'t, 'm> {
             return self.say("there is no message to take back");
         };
         let said = match (turn.earlier.last(), &turn.asked) {
-            (Some(earlier), _) => format!("the answer before is back: {}", earlier.text.trim()),
-            (None, Asked::User(text)) => format!("taken back: {text}"),
+            (Some(earlier), _) => format!("the answer before is back: {}", brief(earlier.text.trim())),
+            (None, Asked::User(text)) => format!("taken back: {}", brief(text)),
             (None, Asked::Tools(_)) => "taken back: the results of tools".to_owned(),
         };
         self.conversation.chronicle.happen(Record::Undo);
@@ -303,7 +318,13 @@ impl<'t, 'm> Talk<'t, 'm> {
     }
 
     fn save(&mut self, name: &str) -> anyhow::Result<()> {
-        let path = expand_home(name);
+        let path = match store::target(&expand_home(name)) {
+            Ok(path) => path,
+            Err(err) => {
+                self.say(format_args!("{name}: cannot be written: {err}"));
+                return Ok(());
+            }
+        };
         if path.exists() && !self.prompt.confirm(&escape(&format!("{name} exists already. Replace it?")))? {
             return Ok(());
         }
@@ -332,7 +353,7 @@ impl<'t, 'm> Talk<'t, 'm> {
         self.console.note(format_args!("[{}; the last one:]", count(history.turns().len(), "turn")));
         let Some(turn) = history.last() else { return Ok(()) };
         let mut out = std::io::stdout();
-        writeln!(out, "> {}", escape(turn.message()))?;
+        writeln!(out, "> {}", escape(&brief(turn.message())))?;
         if let Some(reply) = &turn.reply {
             let mut printer = Printer::stdout(self.view());
             if !reply.thought.is_empty() {
@@ -357,7 +378,8 @@ impl<'t, 'm> Talk<'t, 'm> {
         self.markdown = match argument {
             "on" => true,
             "off" => false,
-            _ => !self.markdown,
+            "" => !self.markdown,
+            _ => return self.say("/markdown on, or /markdown off"),
         };
         self.say(if self.markdown {
             "Markdown is shown as such; /markdown off"
@@ -370,13 +392,13 @@ impl<'t, 'm> Talk<'t, 'm> {
     fn context(&self) -> anyhow::Result<()> {
         let (session, history) = (self.conversation.session(), self.conversation.chronicle.history());
         let ctx = session.ctx();
-        let prompt = if history.last().is_some() { self.conversation.prompt()?.ids.len() } else { 0 };
+        let next = if history.last().is_some() { self.conversation.prompt()?.ids.len() } else { 0 };
         let left = match history.left() {
             0 => String::new(),
             n => format!(", of which the oldest {} left the context", count(n, "turn")),
         };
         self.console.block(format_args!(
-            "{}{left}\n{} of {ctx} tokens of context are used ({} %), {prompt} of them by the conversation before the last answer",
+            "{}{left}\n{} of {ctx} tokens of context are read ({} %); up to the last message the conversation has {next}",
             count(history.turns().len(), "turn"),
             session.len(),
             session.len() * 100 / ctx,
@@ -403,5 +425,14 @@ impl<'t, 'm> Talk<'t, 'm> {
         let (message, thought, answer) = (number(turn.message())?, number(&reply.thought)?, number(&reply.text)?);
         self.console.block(format_args!("message {message}, thought {thought}, answer {answer} tokens"));
         Ok(())
+    }
+}
+
+/// The beginning of a text that may be long, such as a message with files in it.
+fn brief(text: &str) -> Cow<'_, str> {
+    const MOST: usize = 400;
+    match text.char_indices().nth(MOST) {
+        None => text.into(),
+        Some((end, _)) => format!("{}… ({} in all)", &text[..end], count(text.chars().count(), "character")).into(),
     }
 }

@@ -25,9 +25,14 @@ pub fn read(path: &Path) -> anyhow::Result<Value> {
     };
     let tools: Value = serde_json::from_str(&read_file(path)?).map_err(|err| wrong(format!("is not JSON ({err})")))?;
     match tools.as_array() {
-        Some(all) if !all.is_empty() && all.iter().all(Value::is_object) => Ok(tools),
+        Some(all) if !all.is_empty() && all.iter().all(is_function) => Ok(tools),
         _ => Err(wrong("is no array of function definitions".to_owned()).into()),
     }
+}
+
+/// Whether a definition has what a call refers to: a name.
+fn is_function(tool: &Value) -> bool {
+    tool["type"] == "function" && tool["function"]["name"].as_str().is_some_and(|name| !name.is_empty())
 }
 
 /// A call.
@@ -174,9 +179,16 @@ mod tests {
     fn definitions_must_be_an_array_of_objects() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tools.json");
-        for (text, right) in
-            [("[{\"type\":\"function\"}]", true), ("{}", false), ("[]", false), ("[3]", false), ("x", false)]
-        {
+        for (text, right) in [
+            ("[{\"type\":\"function\",\"function\":{\"name\":\"f\"}}]", true),
+            ("[{\"type\":\"function\"}]", false),
+            ("[{\"type\":\"function\",\"function\":{\"name\":\"\"}}]", false),
+            ("[{\"type\":\"x\",\"function\":{\"name\":\"f\"}}]", false),
+            ("{}", false),
+            ("[]", false),
+            ("[3]", false),
+            ("x", false),
+        ] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read(&path).is_ok(), right, "{text}");
         }

@@ -17,6 +17,9 @@ pub fn run() -> anyhow::Result<Exit> {
         man.render_description_section(&mut page)?;
         man.render_options_section(&mut page)?;
     }
-    std::io::stdout().write_all(&page)?;
+    // The commands have no pages of their own to refer to.
+    let page = String::from_utf8_lossy(&page);
+    let own = regex::Regex::new(r"qwren\\-([a-z]+)\(1\)").expect("a sound pattern");
+    std::io::stdout().write_all(own.replace_all(&page, "qwren $1").as_bytes())?;
     Ok(Exit::Done)
 }

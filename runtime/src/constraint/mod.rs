@@ -136,6 +136,13 @@ fn nesting(text: &str) -> usize {
 /// The engine's errors span lines and show the source; the first lines say what is wrong.
 fn one_line(text: &str) -> String {
     const MOST: usize = 300;
+    let text = text.replace("<non-verbose/>", "");
+    if text.contains("NoExtensionBias") {
+        return "no text that ends can have this form; look for a rule that only leads to itself".to_owned();
+    }
+    if text.contains("Too many items") || text.contains("Current row has") {
+        return "it allows too many ways at once; make properties required, or split it".to_owned();
+    }
     let mut out = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = out.char_indices().nth(MOST) {
         out.truncate(end);

@@ -14,7 +14,7 @@ pub enum Source {
     File,
     /// Qwen's model card.
     Card,
-    /// Nobody said anything: the step is off.
+    /// Nobody said anything.
     Default,
 }
 
@@ -63,6 +63,8 @@ pub struct FileSampling {
     pub min_p: Option<f32>,
     pub repeat_penalty: Option<f32>,
     pub repeat_last_n: Option<usize>,
+    /// The model is one of Qwen's, so what their card says holds where the file says nothing.
+    pub is_qwen: bool,
 }
 
 impl FileSampling {
@@ -84,7 +86,13 @@ impl FileSampling {
             min_p: float("min_p")?,
             repeat_penalty: float("penalty_repeat")?,
             repeat_last_n: count("penalty_last_n")?,
+            is_qwen: h.str("general.architecture")?.is_some_and(|name| name.starts_with("qwen")),
         })
+    }
+
+    /// Whether the file says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == FileSampling { is_qwen: self.is_qwen, ..FileSampling::default() }
     }
 
     /// Whether these are the values that the card gives for thinking.
@@ -154,18 +162,20 @@ pub struct Resolved {
 /// # Errors
 /// A value out of its range, from a flag or from the file.
 pub fn resolve(flags: &Flags, file: &FileSampling, purpose: Purpose) -> Result<Resolved, SamplingError> {
+    // To another maker's model the same values are only ours.
+    let fallback = if file.is_qwen { Source::Card } else { Source::Default };
     let (card, file) = match purpose {
-        Purpose::Chat { thinking: false } if file.is_cards_thinking() => {
+        Purpose::Chat { thinking: false } if file.is_qwen && file.is_cards_thinking() => {
             (NOT_THINKING, FileSampling { temp: None, top_k: None, top_p: None, ..*file })
         }
         Purpose::Chat { thinking: false } => (NOT_THINKING, *file),
         Purpose::Chat { thinking: true } | Purpose::Complete => (THINKING, *file),
     };
     let resolved = Resolved {
-        temp: first(flags.temp, file.temp, card.temp, Source::Card),
-        top_k: first(flags.top_k, file.top_k, card.top_k, Source::Card),
-        top_p: first(flags.top_p, file.top_p, card.top_p, Source::Card),
-        min_p: first(flags.min_p, file.min_p, card.min_p, Source::Card),
+        temp: first(flags.temp, file.temp, card.temp, fallback),
+        top_k: first(flags.top_k, file.top_k, card.top_k, fallback),
+        top_p: first(flags.top_p, file.top_p, card.top_p, fallback),
+        min_p: first(flags.min_p, file.min_p, card.min_p, fallback),
         repeat_penalty: first(flags.repeat_penalty, file.repeat_penalty, 1.0, Source::Default),
         repeat_last_n: first(flags.repeat_last_n, file.repeat_last_n, REPEAT_LAST_N, Source::Default),
         presence_penalty: first(flags.presence_penalty, None, 0.0, Source::Default),
@@ -263,13 +273,14 @@ mod tests {
         min_p: None,
         repeat_penalty: None,
         repeat_last_n: None,
+        is_qwen: true,
     };
 
     #[test]
     fn t14_flag_then_file_then_card() {
         use Source::{Card, File, Flag};
         let thinking = Purpose::Chat { thinking: true };
-        let none = FileSampling::default();
+        let none = FileSampling { is_qwen: true, ..FileSampling::default() };
         let r = resolve(&Flags::default(), &none, thinking).unwrap();
         assert_eq!(triple(&r), [(0.6, Card), (0.95, Card), (20.0, Card)]);
         assert_eq!(r.min_p, Sourced { value: 0.0, source: Card });
@@ -278,6 +289,9 @@ mod tests {
         assert_eq!(triple(&r), [(0.0, Flag), (0.95, File), (20.0, File)]);
         let r = resolve(&Flags::default(), &none, Purpose::Complete).unwrap();
         assert_eq!(triple(&r), [(0.6, Card), (0.95, Card), (20.0, Card)]);
+        // Qwen's card says nothing of other makers' models.
+        let r = resolve(&Flags::default(), &FileSampling::default(), thinking).unwrap();
+        assert_eq!(triple(&r).map(|(_, source)| source), [Source::Default; 3]);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 mod complete;
 mod past;
 
+use std::borrow::Cow;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustyline::completion::{Completer, Pair};
-use rustyline::config::{Behavior, CompletionType, Config};
+use rustyline::config::{Behavior, ColorMode, CompletionType, Config};
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
+use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint, Hinter};
 use rustyline::history::MemHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
@@ -42,6 +44,8 @@ pub struct Prompt {
     interrupted_empty: Arc<AtomicBool>,
     continuations: Continuations,
     past: Past,
+    /// The line as far as it is typed.
+    typed: Arc<Mutex<String>>,
 }
 
 impl Prompt {
@@ -50,6 +54,8 @@ impl Prompt {
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
             .bracketed_paste(true)
+            // Not for colours, of which there are none: so that [`Aid`] sees every line before the terminal does.
+            .color_mode(ColorMode::Forced)
             .completion_type(CompletionType::List)
             .build();
         let lines = MemHistory::with_config(&config);
@@ -58,21 +64,28 @@ impl Prompt {
         for line in past.lines() {
             editor.add_history_entry(line)?;
         }
-        editor.set_helper(Some(Aid));
+        let typed = Arc::default();
+        editor.set_helper(Some(Aid { typed: Arc::clone(&typed) }));
         let continuations = Continuations::default();
         let interrupted_empty = Arc::new(AtomicBool::new(false));
         let watch = WatchInterrupt(Arc::clone(&interrupted_empty));
         editor.bind_sequence(KeyEvent::ctrl('C'), EventHandler::Conditional(Box::new(watch)));
         editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), EventHandler::Simple(Cmd::Newline));
         editor.bind_sequence(KeyEvent::from('\r'), EventHandler::Conditional(Box::new(continuations.clone())));
-        Ok(Prompt { editor, interrupted_empty, continuations, past })
+        Ok(Prompt { editor, interrupted_empty, continuations, past, typed })
     }
 
     /// Shows `prompt`, with `initial` typed already, and reads a line. What is not blank goes to the history.
     pub fn read(&mut self, prompt: &str, initial: &str) -> anyhow::Result<Line> {
         self.interrupted_empty.store(false, Ordering::Relaxed);
         self.continuations.list().clear();
-        match self.editor.readline_with_initial(prompt, (initial, "")) {
+        let mut line = self.editor.readline_with_initial(prompt, (initial, ""));
+        // A byte that is no UTF-8 becomes what stands for such a one, and the line goes on.
+        while matches!(&line, Err(ReadlineError::Io(err)) if err.kind() == io::ErrorKind::InvalidData) {
+            let typed = std::mem::take(&mut *self.typed.lock().unwrap_or_else(PoisonError::into_inner));
+            line = self.editor.readline_with_initial(prompt, (&format!("{typed}\u{fffd}"), ""));
+        }
+        match line {
             Ok(text) => {
                 let text = self.continuations.remove_from(text);
                 if !text.trim().is_empty() && self.editor.add_history_entry(text.as_str())? {
@@ -139,7 +152,15 @@ impl ConditionalEventHandler for Continuations {
 }
 
 /// What helps while a line is typed.
-struct Aid;
+struct Aid {
+    /// See [`Prompt::typed`].
+    typed: Arc<Mutex<String>>,
+}
+
+impl Aid {
+    /// Lines longer than this are pasted, and not kept against a broken byte: that would cost their square.
+    const MOST: usize = 8192;
+}
 
 /// How an open block is left, shown behind the cursor.
 struct LeaveBlock;
@@ -158,6 +179,11 @@ impl Hinter for Aid {
     type Hint = LeaveBlock;
 
     fn hint(&self, line: &str, pos: usize, _: &Context<'_>) -> Option<LeaveBlock> {
+        let mut typed = self.typed.lock().unwrap_or_else(PoisonError::into_inner);
+        typed.clear();
+        if line.len() <= Aid::MOST {
+            typed.push_str(line);
+        }
         (pos == line.len() && is_open_block(line)).then_some(LeaveBlock)
     }
 }
@@ -179,5 +205,46 @@ impl Completer for Aid {
     }
 }
 
-impl Highlighter for Aid {}
+impl Highlighter for Aid {
+    /// Control characters that were pasted, or come back from a file, are shown as their pictures and not obeyed. (After an
+    /// escape character the editor may put the cursor some columns off.)
+    fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
+        pictures(line)
+    }
+
+    fn highlight_char(&self, line: &str, _: usize, _: CmdKind) -> bool {
+        line.chars().any(is_control)
+    }
+}
+
+/// Whether a terminal would obey `c`; line ends the editor knows.
+fn is_control(c: char) -> bool {
+    c.is_control() && c != '\n'
+}
+
+/// The text with a picture for each control character: U+2400 and up for those of ASCII.
+fn pictures(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_control) {
+        return text.into();
+    }
+    let picture = |c: char| match u32::from(c) {
+        _ if !is_control(c) => c,
+        n @ 0..0x20 => char::from_u32(0x2400 + n).unwrap_or(char::REPLACEMENT_CHARACTER),
+        0x7f => '\u{2421}',
+        _ => char::REPLACEMENT_CHARACTER,
+    };
+    text.chars().map(picture).collect::<String>().into()
+}
+
 impl Helper for Aid {}
+
+#[cfg(test)]
+mod tests {
+    use super::pictures;
+
+    #[test]
+    fn t11_control_characters_are_shown_as_pictures() {
+        assert_eq!(pictures("a\x1b]0;x\x07\x7f\u{9b}\tb\nc"), "a␛]0;x␇␡\u{fffd}␉b\nc");
+        assert!(matches!(pictures("é 👩\n"), std::borrow::Cow::Borrowed(_)));
+    }
+}

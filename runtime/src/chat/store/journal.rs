@@ -61,12 +61,17 @@ impl Journal {
         Ok(Journal { place: Place::File { path, file }, model })
     }
 
-    /// The conversation's name, once it has a file.
-    pub fn id(&self) -> Option<&str> {
+    /// The conversation's file, once it has one.
+    pub fn path(&self) -> Option<&Path> {
         match &self.place {
-            Place::File { path, .. } => path.file_stem()?.to_str(),
+            Place::File { path, .. } => Some(path),
             _ => None,
         }
+    }
+
+    /// The conversation's name, once it has a file.
+    pub fn id(&self) -> Option<&str> {
+        self.path()?.file_stem()?.to_str()
     }
 
     /// From now on another conversation is kept, in a file of its own.

@@ -29,7 +29,9 @@ pub(super) fn entries(folder: &Path) -> anyhow::Result<Vec<Entry>> {
     let entry = |file: io::Result<std::fs::DirEntry>| {
         let path = file.ok()?.path();
         let id = path.file_name()?.to_str()?.strip_suffix(".jsonl")?.to_owned();
-        let modified = path.metadata().ok()?.modified().ok()?;
+        // A pipe or a device would keep us waiting.
+        let meta = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let modified = meta.modified().ok()?;
         Some(Entry { id, path, modified })
     };
     Ok(files.filter_map(entry).collect())
@@ -42,9 +44,13 @@ pub fn list() -> anyhow::Result<Exit> {
     let mut out = io::stdout().lock();
     let terminal = out.is_terminal();
     for entry in all {
-        let Some((head, message)) = glance(&entry.path) else { continue };
-        let words: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(WORDS).collect();
-        let line = format!("{}  {}  {words}", entry.id, head.model);
+        let line = match glance(&entry.path) {
+            Some((head, message)) => {
+                let words = message.split_whitespace().collect::<Vec<_>>().join(" ");
+                format!("{}  {}  {}", entry.id, head.model, words.chars().take(WORDS).collect::<String>())
+            }
+            None => format!("{}  (can't be read as a conversation)", entry.id),
+        };
         writeln!(out, "{}", shown(&line.replace(['\n', '\t'], " "), terminal))?;
     }
     Ok(Exit::Done)

@@ -48,14 +48,27 @@ pub fn appending() -> std::fs::OpenOptions {
     options
 }
 
-/// Writes a conversation to a file of the user's choice, which replaces one of that name when it is whole.
+/// Where a conversation goes that is saved to `path`: links are followed, and only a regular file may be replaced.
+///
+/// # Errors
+/// A folder, a device, a pipe, or a place that can't be looked at.
+pub fn target(path: &Path) -> io::Result<PathBuf> {
+    match path.metadata() {
+        Ok(meta) if meta.is_file() => path.canonicalize(),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+        Err(err) if err.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => Ok(path.to_owned()),
+        Err(err) => Err(err),
+    }
+}
+
+/// Writes a conversation to a [`target`], which is replaced when all is written.
 ///
 /// # Errors
 /// When it can't be written.
 pub fn save(path: &Path, history: &History, model: &str) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Temporary files are their owner's alone, and so stays this one.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    // Temporary files are their owner's alone, and so stays this one. Their names are nothing to tell.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|err| io::Error::from(err.kind()))?;
     file.write_all(&journal::whole(history, model)?)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|err| err.error)?;
