@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Records a chat as an SVG: the program runs at a pseudo-terminal, keys are typed, and what the screen showed is drawn.
 
-    scripts/record_session.py target/release/qwren target/demo.gguf docs/session.svg
+    scripts/record_session.py target/release/qwren target/demo.gguf .github/session.svg
 
 Each character appears when it got its final place on the screen, so the drawing plays like the session; a viewer that
 plays nothing shows the last screen. Nothing but Python's standard library is needed.
@@ -173,10 +173,12 @@ def draw(screen):
                 end += 1
             text = "".join(c for c, _, _ in row[x:end])
             if text.strip():
+                # Not every viewer keeps spaces at the ends.
+                indent = len(text) - len(text.lstrip())
                 kind = f' class="{style}"' if style else ""
-                place = f'x="{12 + x * CELL_WIDTH:.1f}" y="{24 + y * LINE_HEIGHT}"'
+                place = f'x="{12 + (x + indent) * CELL_WIDTH:.1f}" y="{24 + y * LINE_HEIGHT}"'
                 delay = f' style="animation-delay: {when:.2f}s"'
-                out.append(f"<text {place}{kind}{delay}>{html.escape(text.rstrip())}</text>")
+                out.append(f"<text {place}{kind}{delay}>{html.escape(text.strip())}</text>")
             x = end
     return "\n".join(out + ["</svg>"]) + "\n"
 

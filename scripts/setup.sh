@@ -13,17 +13,7 @@ missing=()
 command -v cc >/dev/null || missing+=(build-essential)
 have_libclang || missing+=(libclang-dev)
 
-if [ ${#missing[@]} -gt 0 ]; then
-  if ! command -v apt-get >/dev/null; then
-    echo "setup.sh: please install these (Debian's names): ${missing[*]}" >&2
-    exit 1
-  fi
-  sudo=()
-  [ "$(id -u)" = 0 ] || sudo=(sudo)
-  echo "Installing ${missing[*]}" >&2
-  "${sudo[@]}" apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
+[ ${#missing[@]} -eq 0 ] || "$(dirname "$0")/lib/install.sh" "${missing[@]}"
 
 if ! command -v cargo >/dev/null; then
   echo "setup.sh: cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's packages)" >&2

@@ -1,10 +1,11 @@
 //! Random GGUF models of any shape, for tests of what the fixtures don't have: odd sizes, wrong keys, broken weights.
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 
 use qwren_quant::block::codec;
 use qwren_quant::dtype::DType;
-use qwren_quant::gguf::{Plan, Value, Writer};
+use qwren_quant::gguf::{Layout, Plan, TensorInfo, Value, Writer};
 
 /// A model to be written. Change what a test is about.
 pub struct Tiny {
@@ -139,26 +140,11 @@ impl Tiny {
     /// # Panics
     /// When it can't be written.
     pub fn write(&self, path: &Path, seed: u64, mut edit: impl FnMut(&str, &mut [f32])) {
-        let mut plan = Plan::new(32);
-        self.keys.iter().for_each(|(k, v)| plan.push_kv(k, v.clone()));
-        for (name, shape, dtype) in &self.tensors {
-            plan.push_tensor(name, shape, *dtype).expect("a sound shape");
-        }
-        let layout = plan.layout().expect("a sound plan");
+        let layout = self.layout();
         let mut out = Writer::new(File::create(path).expect("a new file"), &layout).expect("a writable file");
         let mut state = seed | 1;
         while let Some(t) = out.current() {
-            let norm = t.shape.len() == 1;
-            let scale = if norm { 0.2 } else { 2.0 / (t.shape[0] as f32).sqrt() };
-            let mut values: Vec<f32> = (0..t.shape.iter().product::<u64>())
-                .map(|_| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    let x = (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
-                    if norm { 1.0 + x * scale } else { x * scale }
-                })
-                .collect();
+            let mut values = values(t, t.shape.iter().product(), &mut state);
             edit(&t.name, &mut values);
             // A type without a codec is filled with zeros: no test computes with it.
             let mut bytes = vec![0; t.bytes as usize];
@@ -170,4 +156,52 @@ impl Tiny {
         }
         out.finish().expect("a writable file");
     }
+
+    /// Writes the file in a time that goes by its bytes alone: the first 256 blocks of a tensor come again and again.
+    ///
+    /// # Panics
+    /// When it can't be written, or has a type without a codec.
+    pub fn write_repeating(&self, path: &Path, seed: u64) {
+        let layout = self.layout();
+        let file = BufWriter::with_capacity(1 << 20, File::create(path).expect("a new file"));
+        let mut out = Writer::new(file, &layout).expect("a writable file");
+        let mut state = seed | 1;
+        while let Some(t) = out.current() {
+            let elements: u64 = t.shape.iter().product();
+            let values = values(t, elements.min(256 * t.dtype.block_len() as u64), &mut state);
+            let mut bytes = vec![0; values.len() / t.dtype.block_len() * t.dtype.block_bytes()];
+            codec(t.dtype).expect("a type that can be written").quantize(&values, &mut bytes, None);
+            let mut left = t.bytes as usize;
+            while left > 0 {
+                let n = left.min(bytes.len());
+                out.write(&bytes[..n]).expect("a writable file");
+                left -= n;
+            }
+            out.end_tensor().expect("a writable file");
+        }
+        out.finish().expect("a writable file").into_inner().expect("a writable file");
+    }
+
+    fn layout(&self) -> Layout {
+        let mut plan = Plan::new(32);
+        self.keys.iter().for_each(|(k, v)| plan.push_kv(k, v.clone()));
+        for (name, shape, dtype) in &self.tensors {
+            plan.push_tensor(name, shape, *dtype).expect("a sound shape");
+        }
+        plan.layout().expect("a sound plan")
+    }
+}
+
+/// The first `n` values of a tensor, such that what runs through the layers keeps its size.
+fn values(t: &TensorInfo, n: u64, state: &mut u64) -> Vec<f32> {
+    let norm = t.shape.len() == 1;
+    let scale = if norm { 0.2 } else { 2.0 / (t.shape[0] as f32).sqrt() };
+    let value = |_| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        let x = (*state >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
+        if norm { 1.0 + x * scale } else { x * scale }
+    };
+    (0..n).map(value).collect()
 }
