@@ -73,7 +73,7 @@ macro_rules! kernels {
         /// as they are stored, with `$zero` added; `$signed` without.
         macro_rules! of_256 {
             ($mul:ident, $format:ident, $block:ty, $p:literal, $n:literal, $form:expr, $mins:literal,
-                     $max:literal - $zero:literal = $signed:literal) => {
+                                             $max:literal - $zero:literal = $signed:literal) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                     let [(acts, out), (few, few_out)] = split(acts, out);
