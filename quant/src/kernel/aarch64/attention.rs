@@ -4,6 +4,7 @@ use std::arch::aarch64::*;
 use half::f16;
 
 use super::float::{Eight, fma, load_8, load_f16, store_8, tiles};
+use super::lanes::half_in_all;
 
 #[target_feature(enable = "neon")]
 pub(super) fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
@@ -39,7 +40,7 @@ pub(super) fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize,
 
 #[target_feature(enable = "neon")]
 pub(super) fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
-    weighted_rows(v, stride, p, dim, out, |x| load_f16(x), f16::to_f32);
+    weighted_rows(v, stride, p, dim, out, |x| load_f16(x), |x| vgetq_lane_f32::<0>(half_in_all(x)));
 }
 
 /// `out[j][c] += Σ p[j][i] · v[i][c]`, fused, positions ascending: each element's chain of sums is the same in every

@@ -2,6 +2,7 @@
 use std::arch::aarch64::*;
 
 use super::float::{Eight, fma, load_8, store_8, sum_8};
+use super::lanes::half_in_all;
 use crate::kernel::{Q8_BLOCK, Q8Rows};
 
 /// `out[j * n + i]` = row i · query j: each 32 products in eight fused lanes, which the block's scale weighs as they join
@@ -64,7 +65,7 @@ fn tile<const Q: usize>(
             }
         }
         for r in 0..2 {
-            let scale = [vdupq_n_f32(scales[r][b].to_f32()); 2];
+            let scale = [half_in_all(scales[r][b]); 2];
             for j in 0..Q {
                 sums[r][j] = fma(sums[r][j], block[r][j], scale);
             }
@@ -117,13 +118,13 @@ fn columns<const Q: usize>(v: Q8Rows<'_>, p: &[f32], b: usize, n: usize, dim: us
     let rows = v.q.as_chunks::<Q8_BLOCK>().0[b..].iter().step_by(per_row);
     let scales = v.scales[b..].iter().step_by(per_row);
     for (i, (row, scale)) in rows.zip(scales).take(n).enumerate() {
-        let (row, scale) = (row.as_chunks::<8>().0, scale.to_f32());
+        let (row, scale) = (row.as_chunks::<8>().0, half_in_all(*scale));
         let mut values = [[vdupq_n_f32(0.0); 2]; 4];
         for g in 0..4 {
             values[g] = load_q8(&row[g]);
         }
         for j in 0..Q {
-            let weight = [vdupq_n_f32(weights[j][i] * scale); 2];
+            let weight = [vmulq_n_f32(scale, weights[j][i]); 2];
             for g in 0..4 {
                 sums[j][g] = fma(sums[j][g], values[g], weight);
             }

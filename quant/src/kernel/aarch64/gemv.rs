@@ -3,8 +3,9 @@ use std::arch::aarch64::*;
 
 use super::heads::Head;
 use super::lanes::{self, *};
-use super::levels::{Part, Small};
+use super::levels::Small;
 use super::offsets::{half, offset};
+use super::unroll::unrolled;
 use crate::act::ActView;
 use crate::block::{Block, SUPER, blocks};
 
@@ -34,7 +35,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
     out: &mut [f32],
     form: Form,
     head: impl Fn([&B; ROWS]) -> Head<P>,
-    levels: impl Fn(&B, usize) -> Part,
+    levels: impl Fn(&B, usize) -> [int8x16_t; N],
     dot: impl Fn(&mut [int32x4_t; ROWS], [[int8x16_t; N]; ROWS], [int8x16_t; N]) -> int32x4_t,
 ) {
     const { assert!(2 * P * N * 16 == SUPER) };
@@ -51,37 +52,26 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
             for b in 0..per_row {
                 let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
                 let head = head(w);
+                // First of all, so that the minimums take no registers later.
+                let offset = match form {
+                    Form::Signed => vdupq_n_s32(0),
+                    Form::Affine | Form::Centred(_) => offset(&head.mins, &sums[b]),
+                };
                 let (mut run, mut sum) = ([vdupq_n_s32(0); ROWS], vdupq_n_s32(0));
                 // Not a loop: where things lie in a block must be known at compile time.
-                macro_rules! part {
-                    ($p:literal) => {
-                        let levels = [levels(w[0], $p), levels(w[1], $p), levels(w[2], $p), levels(w[3], $p)];
-                        for i in 0..4 / N {
-                            let (mut part, mut a) = ([[vdupq_n_s8(0); N]; ROWS], [vdupq_n_s8(0); N]);
-                            for k in 0..N {
-                                a[k] = load_i8(&q[b][4 * $p + N * i + k]);
-                                for r in 0..ROWS {
-                                    part[r][k] = levels[r][N * i + k];
-                                }
-                            }
-                            let j = $p * (4 / N) + i;
-                            sum = vmlaq_s32(sum, dot(&mut run, part, a), half(head.scales[j / 2], j % 2));
-                        }
-                    };
-                }
-                part!(0);
-                part!(1);
-                part!(2);
-                part!(3);
+                unrolled!(2 * P, |j| {
+                    let levels = [levels(w[0], j), levels(w[1], j), levels(w[2], j), levels(w[3], j)];
+                    let mut a = [vdupq_n_s8(0); N];
+                    for k in 0..N {
+                        a[k] = load_i8(&q[b][N * j + k]);
+                    }
+                    sum = vmlaq_s32(sum, dot(&mut run, levels, a), half(head.scales[j / 2], j % 2));
+                });
                 let value = match form {
                     Form::Affine => {
-                        let offset = offset(&head.mins, &sums[b]);
                         vsubq_f32(vmulq_f32(head.d, vcvtq_f32_s32(sum)), vmulq_f32(head.dmin, vcvtq_f32_s32(offset)))
                     }
-                    Form::Centred(zero) => {
-                        let sum = vmlsq_n_s32(sum, offset(&head.mins, &sums[b]), zero);
-                        vmulq_f32(head.d, vcvtq_f32_s32(sum))
-                    }
+                    Form::Centred(zero) => vmulq_f32(head.d, vcvtq_f32_s32(vmlsq_n_s32(sum, offset, zero))),
                     Form::Signed => vmulq_f32(head.d, vcvtq_f32_s32(sum)),
                 };
                 total = vaddq_f32(total, vmulq_n_f32(value, scales[b]));
@@ -103,6 +93,22 @@ pub(super) fn of_32<B: Block>(
     levels: impl Fn(&B) -> Small,
     dot: impl Fn([Small; ROWS], Small) -> int32x4_t,
 ) {
+    // Blocks of a row that are found from one address.
+    const STEP: usize = 4;
+    let add = |w: [&B; ROWS], q: &[[i8; 16]; 2], sum: i16, scale: f32, total: float32x4_t| {
+        let a = [load_i8(&q[0]), load_i8(&q[1])];
+        let dot = dot([levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
+        let units = w.map(|w| units(w));
+        let d = vmulq_n_f32(halves(units.map(|(d, _)| d)), scale);
+        let total = vaddq_f32(total, vmulq_f32(d, vcvtq_f32_s32(dot)));
+        match units {
+            [(_, Some(m0)), (_, Some(m1)), (_, Some(m2)), (_, Some(m3))] => {
+                let m = vmulq_n_f32(halves([m0, m1, m2, m3]), scale);
+                vaddq_f32(total, vmulq_n_f32(m, f32::from(sum)))
+            }
+            _ => total,
+        }
+    };
     let per_row = acts.cols() / 32;
     let w = blocks::<B>(w);
     let rows = w.len() / per_row;
@@ -112,17 +118,15 @@ pub(super) fn of_32<B: Block>(
             let q = &acts.quants(t).as_chunks::<16>().0.as_chunks::<2>().0[..per_row];
             let (sums, scales) = (&acts.sums(t)[..per_row], &acts.scales(t)[..per_row]);
             let mut total = vdupq_n_f32(0.0);
-            for b in 0..per_row {
-                let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
-                let a = [load_i8(&q[b][0]), load_i8(&q[b][1])];
-                let dot = dot([levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
-                let units = w.map(|w| units(w));
-                let d = vmulq_n_f32(halves(units.map(|(d, _)| d)), scales[b]);
-                total = vaddq_f32(total, vmulq_f32(d, vcvtq_f32_s32(dot)));
-                if let [(_, Some(m0)), (_, Some(m1)), (_, Some(m2)), (_, Some(m3))] = units {
-                    let m = vmulq_n_f32(halves([m0, m1, m2, m3]), scales[b]);
-                    total = vaddq_f32(total, vmulq_n_f32(m, f32::from(sums[b])));
-                }
+            for b in (0..per_row / STEP).map(|b| b * STEP) {
+                let (w, q) = (w.map(|w| &w[b..b + STEP]), &q[b..b + STEP]);
+                let (sums, scales) = (&sums[b..b + STEP], &scales[b..b + STEP]);
+                unrolled!(STEP, |i| {
+                    total = add([&w[0][i], &w[1][i], &w[2][i], &w[3][i]], &q[i], sums[i], scales[i], total);
+                });
+            }
+            for b in per_row / STEP * STEP..per_row {
+                total = add([&w[0][b], &w[1][b], &w[2][b], &w[3][b]], &q[b], sums[b], scales[b], total);
             }
             put(total, first, &mut out[t * rows..][..rows]);
         }

@@ -1,4 +1,4 @@
-//! Dot products in one instruction. Their intrinsics aren't stable yet.
+//! Instructions without a stable intrinsic, or that the compiler would take apart.
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -36,4 +36,17 @@ pub(super) fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t
              options(pure, nomem, nostack, preserves_flags));
     }
     acc
+}
+
+/// The bits of `from` where `mask` has any, else those of `to`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn insert(mut to: uint8x16_t, from: uint8x16_t, mask: uint8x16_t) -> int8x16_t {
+    // The intrinsic becomes two instructions where the compiler knows that those bits of `to` are zero.
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("bit {0:v}.16b, {1:v}.16b, {2:v}.16b", inout(vreg) to, in(vreg) from, in(vreg) mask,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    vreinterpretq_s8_u8(to)
 }

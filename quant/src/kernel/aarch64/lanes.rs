@@ -1,6 +1,8 @@
 //! Loads, stores, transposes and sums that the other files share.
 use std::arch::aarch64::*;
 
+use half::f16;
+
 use crate::block::Block;
 
 /// 16 bytes of a block.
@@ -56,6 +58,13 @@ pub(super) fn store_i8(x: &mut [i8; 16], v: int8x16_t) {
 #[target_feature(enable = "neon")]
 pub(super) fn widen(halves: uint16x4_t) -> float32x4_t {
     vcvt_f32_f16(vreinterpret_f16_u16(halves))
+}
+
+/// A half in each lane, as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn half_in_all(x: f16) -> float32x4_t {
+    widen(vdup_n_u16(x.to_bits()))
 }
 
 /// Four scales as floats.

@@ -1,72 +1,65 @@
-//! The blocks of each format in vectors: int8 levels of 64 columns, and the numbers in front of them.
+//! The levels of each format's blocks as int8.
 use std::arch::aarch64::*;
 
+use super::instructions::insert;
 use super::lanes::*;
 use crate::block::{
     BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
     BlockQ6K, BlockQ8_0, NON_LINEAR,
 };
 
-/// Levels of 64 columns of one row, 16 a vector.
-pub(super) type Part = [int8x16_t; 4];
-
-/// Columns `64 * p …`, 0 … 15.
+/// Sub-block `j` of 32 columns, 0 … 15.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q4_k(w: &BlockQ4K, p: usize) -> Part {
-    nibbles(&w.qs, p).map(|v| vreinterpretq_s8_u8(v))
+pub(super) fn q4_k(w: &BlockQ4K, j: usize) -> [int8x16_t; 2] {
+    nibbles(&w.qs, j).map(|v| vreinterpretq_s8_u8(v))
 }
 
-/// Columns `64 * p …`, 0 … 31.
+/// Sub-block `j` of 32 columns, 0 … 31.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q5_k(w: &BlockQ5K, p: usize) -> Part {
-    let qh = w.qh.as_chunks().0;
-    let (qh, low) = ([load_u8(&qh[0]), load_u8(&qh[1])], nibbles(&w.qs, p));
-    let fifth = |i: usize| set_bit(low[i], 16, qh[i % 2], 2 * p + i / 2);
-    [fifth(0), fifth(1), fifth(2), fifth(3)]
+pub(super) fn q5_k(w: &BlockQ5K, j: usize) -> [int8x16_t; 2] {
+    let (low, qh) = (nibbles(&w.qs, j), w.qh.as_chunks().0);
+    [0, 1].map(|i| set_bit(low[i], 16, load_u8(&qh[i]), j))
 }
 
-/// Columns `64 * p …` with 32 added, 0 … 63.
+/// Sub-block `j` of 16 columns with 32 added, 0 … 63.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q6_k(w: &BlockQ6K, p: usize) -> Part {
-    let (ql, qh) = (w.ql.as_chunks::<64>().0[p / 2].as_chunks().0, w.qh.as_chunks::<32>().0[p / 2].as_chunks().0);
-    let (ql, qh) = ([0, 1, 2, 3].map(|i| load_u8(&ql[i])), [load_u8(&qh[0]), load_u8(&qh[1])]);
+pub(super) fn q6_k(w: &BlockQ6K, j: usize) -> [int8x16_t; 1] {
+    let (ql, qh) = (w.ql.as_chunks::<64>().0[j / 8].as_chunks().0, w.qh.as_chunks::<32>().0[j / 8].as_chunks().0);
+    let (ql, qh) = (load_u8(&ql[j % 4]), load_u8(&qh[j % 2]));
+    let low = if j % 8 < 4 { vandq_u8(ql, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(ql) };
     // The two bits that go on top, moved to their place.
-    let (low, high) = if p.is_multiple_of(2) {
-        let moved = [vshlq_n_u8::<4>(qh[0]), vshlq_n_u8::<4>(qh[1]), vshlq_n_u8::<2>(qh[0]), vshlq_n_u8::<2>(qh[1])];
-        (ql.map(|v| vandq_u8(v, vdupq_n_u8(15))), moved)
-    } else {
-        let moved = [qh[0], qh[1], vshrq_n_u8::<2>(qh[0]), vshrq_n_u8::<2>(qh[1])];
-        (ql.map(|v| vshrq_n_u8::<4>(v)), moved)
+    let high = match j % 8 / 2 {
+        0 => vshlq_n_u8::<4>(qh),
+        1 => vshlq_n_u8::<2>(qh),
+        2 => qh,
+        _ => vshrq_n_u8::<2>(qh),
     };
-    [0, 1, 2, 3].map(|i| vreinterpretq_s8_u8(vbslq_u8(vdupq_n_u8(0x30), high[i], low[i])))
+    [insert(low, high, vdupq_n_u8(0x30))]
 }
 
-/// Columns `64 * p …` with 4 added, 0 … 7.
+/// Sub-block `j` of 16 columns with 4 added, 0 … 7.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q3_k(w: &BlockQ3K, p: usize) -> Part {
+pub(super) fn q3_k(w: &BlockQ3K, j: usize) -> [int8x16_t; 1] {
     let hmask = w.hmask.as_chunks().0;
-    let (hmask, low) = ([load_u8(&hmask[0]), load_u8(&hmask[1])], pairs_of_bits(&w.qs, p));
-    let third = |i: usize| set_bit(low[i], 4, hmask[i % 2], 2 * p + i / 2);
-    [third(0), third(1), third(2), third(3)]
+    [set_bit(pair_of_bits(&w.qs, j), 4, load_u8(&hmask[j % 2]), j / 2)]
 }
 
-/// Columns `64 * p …`, 0 … 3.
+/// Sub-block `j` of 16 columns, 0 … 3.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q2_k(w: &BlockQ2K, p: usize) -> Part {
-    pairs_of_bits(&w.qs, p).map(|v| vreinterpretq_s8_u8(v))
+pub(super) fn q2_k(w: &BlockQ2K, j: usize) -> [int8x16_t; 1] {
+    [vreinterpretq_s8_u8(pair_of_bits(&w.qs, j))]
 }
 
-/// Columns `64 * p …`, -127 … 113.
+/// Sub-block `j` of 32 columns, -127 … 113.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn iq4_xs(w: &BlockIq4Xs, p: usize) -> Part {
-    let ([a, b], [c, d]) = (low_high(&w.qs[2 * p]), low_high(&w.qs[2 * p + 1]));
-    [a, b, c, d].map(|v| non_linear(v))
+pub(super) fn iq4_xs(w: &BlockIq4Xs, j: usize) -> [int8x16_t; 2] {
+    low_high(&w.qs[j]).map(|v| non_linear(v))
 }
 
 /// Levels that are stored with `ZERO` added, without it.
@@ -122,27 +115,27 @@ pub(super) fn iq4_nl(w: &BlockIq4Nl) -> Small {
     low_high(&w.qs).map(|v| non_linear(v))
 }
 
-/// Columns `64 * p …` of Q4_K and Q5_K, the low four bits.
+/// The low four bits of sub-block `j` of Q4_K and Q5_K.
 #[inline]
 #[target_feature(enable = "neon")]
-fn nibbles(qs: &[u8; 128], p: usize) -> [uint8x16_t; 4] {
-    let qs = qs.as_chunks::<32>().0[p].as_chunks().0;
-    let ([a, c], [b, d]) = (low_high(&qs[0]), low_high(&qs[1]));
-    [a, b, c, d]
+fn nibbles(qs: &[u8; 128], j: usize) -> [uint8x16_t; 2] {
+    let qs = qs.as_chunks::<32>().0[j / 2].as_chunks().0;
+    let qs = [load_u8(&qs[0]), load_u8(&qs[1])];
+    if j.is_multiple_of(2) { qs.map(|v| vandq_u8(v, vdupq_n_u8(15))) } else { qs.map(|v| vshrq_n_u8::<4>(v)) }
 }
 
-/// Columns `64 * p …` of Q2_K and Q3_K, the low two bits.
+/// The low two bits of sub-block `j` of Q2_K and Q3_K.
 #[inline]
 #[target_feature(enable = "neon")]
-fn pairs_of_bits(qs: &[u8; 64], p: usize) -> [uint8x16_t; 4] {
-    let qs = qs.as_chunks::<32>().0[p / 2].as_chunks().0;
-    let (a, b) = (load_u8(&qs[0]), load_u8(&qs[1]));
-    let moved = if p.is_multiple_of(2) {
-        [a, b, vshrq_n_u8::<2>(a), vshrq_n_u8::<2>(b)]
-    } else {
-        [vshrq_n_u8::<4>(a), vshrq_n_u8::<4>(b), vshrq_n_u8::<6>(a), vshrq_n_u8::<6>(b)]
+fn pair_of_bits(qs: &[u8; 64], j: usize) -> uint8x16_t {
+    let qs = load_u8(&qs.as_chunks::<32>().0[j / 8].as_chunks().0[j % 2]);
+    let moved = match j % 8 / 2 {
+        0 => qs,
+        1 => vshrq_n_u8::<2>(qs),
+        2 => vshrq_n_u8::<4>(qs),
+        _ => return vshrq_n_u8::<6>(qs),
     };
-    moved.map(|v| vandq_u8(v, vdupq_n_u8(3)))
+    vandq_u8(moved, vdupq_n_u8(3))
 }
 
 /// The low halves of 16 bytes, and the high ones.
@@ -163,8 +156,7 @@ fn non_linear(indices: uint8x16_t) -> int8x16_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn set_bit(low: uint8x16_t, value: u8, bits: uint8x16_t, j: usize) -> int8x16_t {
-    let set = vtstq_u8(bits, vdupq_n_u8(1 << j));
-    vreinterpretq_s8_u8(vbslq_u8(vdupq_n_u8(value), set, low))
+    insert(low, vtstq_u8(bits, vdupq_n_u8(1 << j)), vdupq_n_u8(value))
 }
 
 /// 32 levels 0 … 31 in order.
@@ -177,7 +169,7 @@ fn five_bits(qs: &[u8; 16], qh: [u8; 4]) -> Small {
     let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
     let join = |low, first: u8| {
         let set = vtstq_u8(vqtbl1q_u8(bytes, places(first)), bit);
-        vreinterpretq_s8_u8(vbslq_u8(vdupq_n_u8(16), set, low))
+        insert(low, set, vdupq_n_u8(16))
     };
     let [low, high] = low_high(qs);
     [join(low, 0), join(high, 2)]

@@ -26,6 +26,7 @@ mod products;
 mod quantize;
 mod speed;
 mod tile;
+mod unroll;
 pub(super) mod vec;
 
 use std::arch::is_aarch64_feature_detected as has;

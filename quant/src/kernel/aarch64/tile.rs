@@ -3,8 +3,9 @@ use std::arch::aarch64::*;
 
 use super::heads::Head;
 use super::lanes::{self, *};
-use super::levels::{Part, Small};
+use super::levels::Small;
 use super::offsets::{half, offset};
+use super::unroll::unrolled;
 use crate::act::ActView;
 use crate::block::{Block, SUPER, blocks};
 
@@ -22,6 +23,21 @@ pub(super) type Dots<const Q: usize> = [[int32x4_t; Q]; TOKENS];
 
 /// Float sums of a token: `[row / 4][4 rows]`.
 type Sums<const Q: usize> = [float32x4_t; Q];
+
+/// The blocks of a token's row, of `16 * K` columns and `S` sums each.
+#[derive(Clone, Copy)]
+struct Token<'a, const K: usize, const S: usize> {
+    q: &'a [[[i8; 16]; K]],
+    sums: &'a [[i16; S]],
+    scales: &'a [f32],
+}
+
+impl<'a, const K: usize, const S: usize> Token<'a, K, S> {
+    fn new(acts: ActView<'a>, t: usize, per_row: usize) -> Self {
+        let (q, sums) = (acts.quants(t).as_chunks().0.as_chunks().0, acts.sums(t).as_chunks().0);
+        Token { q: &q[..per_row], sums: &sums[..per_row], scales: &acts.scales(t)[..per_row] }
+    }
+}
 
 /// Blocks of 256 columns.
 struct Super<const P: usize, const Q: usize> {
@@ -52,7 +68,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
     acts: ActView<'_>,
     out: &mut [f32],
     head: impl Fn([&B; 4]) -> Head<P>,
-    levels: impl Fn(&B, usize) -> Part,
+    levels: impl Fn(&B, usize) -> [int8x16_t; N],
     place: impl Fn([int8x16_t; 4]) -> [int8x16_t; 4],
     dots: impl Fn(&mut Dots<Q>, &[[[int8x16_t; 4]; Q]; N], [&[[i8; 16]; N]; TOKENS]) -> Dots<Q>,
 ) {
@@ -67,22 +83,16 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
                 tile.scales[j][h] = half(head.scales[j / 2], j % 2);
             }
             tile.heads[h] = head;
-            macro_rules! part {
-                ($p:literal) => {
-                    let rows = [levels(w[0], $p), levels(w[1], $p), levels(w[2], $p), levels(w[3], $p)];
-                    for c in 0..4 {
-                        tile.q[4 * $p + c][h] = place([rows[0][c], rows[1][c], rows[2][c], rows[3][c]]);
-                    }
-                };
-            }
-            part!(0);
-            part!(1);
-            part!(2);
-            part!(3);
+            unrolled!(2 * P, |j| {
+                let rows = [levels(w[0], j), levels(w[1], j), levels(w[2], j), levels(w[3], j)];
+                for c in 0..N {
+                    tile.q[N * j + c][h] = place([rows[0][c], rows[1][c], rows[2][c], rows[3][c]]);
+                }
+            });
         }
     };
-    let add = |tile: &Super<P, Q>, t: [usize; TOKENS], b: usize, sums: &mut [Sums<Q>; TOKENS]| {
-        let q = t.map(|t| acts.quants(t).as_chunks::<16>().0.as_chunks::<16>().0[b].as_chunks::<N>().0);
+    let add = |tile: &Super<P, Q>, tokens: &[Token<'_, 16, 16>; TOKENS], b: usize, sums: &mut [Sums<Q>; TOKENS]| {
+        let q = tokens.map(|token| token.q[b].as_chunks::<N>().0);
         let (mut run, mut scaled) = ([[vdupq_n_s32(0); Q]; TOKENS], [[vdupq_n_s32(0); Q]; TOKENS]);
         for (j, columns) in tile.q.as_chunks::<N>().0.iter().enumerate() {
             let dots = dots(&mut run, columns, [&q[0][j], &q[1][j], &q[2][j], &q[3][j]]);
@@ -93,8 +103,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
             }
         }
         for i in 0..TOKENS {
-            let da = acts.scales(t[i])[b];
-            let act_sums = &acts.sums(t[i]).as_chunks::<16>().0[b];
+            let (da, act_sums) = (tokens[i].scales[b], &tokens[i].sums[b]);
             for h in 0..Q {
                 let Head { d, dmin, mins, .. } = &tile.heads[h];
                 let mut value = vmulq_f32(*d, vcvtq_f32_s32(scaled[i][h]));
@@ -138,10 +147,10 @@ pub(super) fn of_32<B: Block, const Q: usize, const MINS: bool>(
             }
         }
     };
-    let add = |tile: &Smalls<Q>, t: [usize; TOKENS], first: usize, sums: &mut [Sums<Q>; TOKENS]| {
-        let q = t.map(|t| &acts.quants(t).as_chunks::<16>().0.as_chunks::<2>().0[first..][..tile.len]);
-        let scales = t.map(|t| &acts.scales(t)[first..][..tile.len]);
-        let act_sums = t.map(|t| &acts.sums(t)[first..][..tile.len]);
+    let add = |tile: &Smalls<Q>, tokens: &[Token<'_, 2, 1>; TOKENS], first: usize, sums: &mut [Sums<Q>; TOKENS]| {
+        let q = tokens.map(|token| &token.q[first..][..tile.len]);
+        let scales = tokens.map(|token| &token.scales[first..][..tile.len]);
+        let act_sums = tokens.map(|token| &token.sums[first..][..tile.len]);
         let mut totals = *sums;
         for b in 0..tile.len {
             let columns = &tile.q.as_chunks::<2>().0[b];
@@ -153,7 +162,7 @@ pub(super) fn of_32<B: Block, const Q: usize, const MINS: bool>(
                     let value = vmulq_f32(vmulq_n_f32(tile.d[b][h], da), vcvtq_f32_s32(dots[i][h]));
                     totals[i][h] = vaddq_f32(totals[i][h], value);
                     if MINS {
-                        let value = vmulq_n_f32(vmulq_n_f32(tile.m[b][h], da), f32::from(act_sums[i][b]));
+                        let value = vmulq_n_f32(vmulq_n_f32(tile.m[b][h], da), f32::from(act_sums[i][b][0]));
                         totals[i][h] = vaddq_f32(totals[i][h], value);
                     }
                 }
@@ -168,28 +177,29 @@ pub(super) fn of_32<B: Block, const Q: usize, const MINS: bool>(
 /// sums)`; a tile spans up to `step` blocks. At the end the last token stands for those that are missing.
 #[inline]
 #[target_feature(enable = "neon")]
-fn multiply<B: Block, T, const Q: usize>(
+fn multiply<B: Block, T, const Q: usize, const K: usize, const S: usize>(
     w: &[B],
     acts: ActView<'_>,
     out: &mut [f32],
     step: usize,
     tile: &mut T,
     unpack: impl Fn(&[[&[B]; 4]; Q], usize, &mut T),
-    add: impl Fn(&T, [usize; TOKENS], usize, &mut [Sums<Q>; TOKENS]),
+    add: impl Fn(&T, &[Token<'_, K, S>; TOKENS], usize, &mut [Sums<Q>; TOKENS]),
 ) {
     let per_row = acts.cols() / B::LEN;
     let rows = w.len() / per_row;
     for t0 in (0..acts.tokens()).step_by(BATCH) {
         let tokens = BATCH.min(acts.tokens() - t0);
+        let token = |i: usize| Token::new(acts, t0 + i.min(tokens - 1), per_row);
+        let fours = (0..tokens).step_by(TOKENS);
+        let batch: Vec<[_; TOKENS]> = fours.map(|t| [token(t), token(t + 1), token(t + 2), token(t + 3)]).collect();
         for first in (0..rows).step_by(4 * Q) {
             let w = std::array::from_fn(|h| lanes::rows(w, per_row, first + 4 * h));
             let mut sums = [[[vdupq_n_f32(0.0); Q]; TOKENS]; BATCH / TOKENS];
             for b in (0..per_row).step_by(step) {
                 unpack(&w, b, tile);
-                for (i, sums) in sums[..tokens.div_ceil(TOKENS)].iter_mut().enumerate() {
-                    let t = t0 + TOKENS * i;
-                    let last = t0 + tokens - 1;
-                    add(tile, [t, last.min(t + 1), last.min(t + 2), last.min(t + 3)], b, sums);
+                for (tokens, sums) in batch.iter().zip(&mut sums) {
+                    add(tile, tokens, b, sums);
                 }
             }
             let n = (4 * Q).min(rows - first);

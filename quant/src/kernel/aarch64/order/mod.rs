@@ -58,7 +58,7 @@ macro_rules! kernels {
         }
 
         /// The first tokens, which go through tiles, and the others, with their results; all results are the same bits.
-        fn split<'a>(acts: ActView<'a>, out: &'a mut [f32]) -> [(ActView<'a>, &'a mut [f32]); 2] {
+        fn split<'a>(acts: ActView<'a>, out: &'a mut [f32]) -> [Option<(ActView<'a>, &'a mut [f32])>; 2] {
             let tokens = acts.tokens();
             let tiled = match tokens % tile::TOKENS {
                 _ if tokens < TILE_TOKENS => 0,
@@ -66,37 +66,40 @@ macro_rules! kernels {
                 _ => tokens,
             };
             let (head, tail) = out.split_at_mut(out.len() / tokens * tiled);
-            [(acts.slice(0..tiled), head), (acts.slice(tiled..tokens), tail)]
+            let some = |tokens: std::ops::Range<usize>, out| (!tokens.is_empty()).then(|| (acts.slice(tokens), out));
+            [some(0..tiled, head), some(tiled..tokens, tail)]
         }
 
-/// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$max`: the largest magnitude of its levels
+        /// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$max`: the largest magnitude of its levels
         /// as they are stored, with `$zero` added; `$signed` without.
-        // The formatter would indent the second line anew each time.
-        #[rustfmt::skip]
         macro_rules! of_256 {
             ($mul:ident, $format:ident, $block:ty, $p:literal, $n:literal, $form:expr, $mins:literal,
-             $max:literal - $zero:literal = $signed:literal) => {
+                                                     $max:literal - $zero:literal = $signed:literal) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-                    let [(acts, out), (few, few_out)] = split(acts, out);
-                    tile::of_256::<$block, $p, $n, QUADS, $mins>(
-                        w,
-                        acts,
-                        out,
-                        |w| scales(heads::$format(w)),
-                        |w, p| levels::$format(w, p).map(|v| levels::centred::<$zero>(v)),
-                        |rows| place(rows),
-                        |run, columns, tokens| dots::<$n, $signed>(run, columns, tokens),
-                    );
-                    gemv::of_256::<$block, $p, $n>(
-                        w,
-                        few,
-                        few_out,
-                        $form,
-                        |w| scales(heads::$format(w)),
-                        |w, p| levels::$format(w, p),
-                        |run, w, x| dot::<$n, $max>(run, w, x),
-                    );
+                    let [tiled, few] = split(acts, out);
+                    if let Some((acts, out)) = tiled {
+                        tile::of_256::<$block, $p, $n, QUADS, $mins>(
+                            w,
+                            acts,
+                            out,
+                            |w| scales(heads::$format(w)),
+                            |w, j| levels::$format(w, j).map(|v| levels::centred::<$zero>(v)),
+                            |rows| place(rows),
+                            |run, columns, tokens| dots::<$n, $signed>(run, columns, tokens),
+                        );
+                    }
+                    if let Some((acts, out)) = few {
+                        gemv::of_256::<$block, $p, $n>(
+                            w,
+                            acts,
+                            out,
+                            $form,
+                            |w| scales(heads::$format(w)),
+                            |w, j| levels::$format(w, j),
+                            |run, w, x| dot::<$n, $max>(run, w, x),
+                        );
+                    }
                 }
             };
         }
@@ -113,24 +116,28 @@ macro_rules! kernels {
             ($mul:ident, $format:ident, $block:ty, $units:expr, $mins:literal, $max:literal) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-                    let [(acts, out), (few, few_out)] = split(acts, out);
-                    tile::of_32::<$block, QUADS, $mins>(
-                        w,
-                        acts,
-                        out,
-                        $units,
-                        |w| levels::$format(w),
-                        |rows| place(rows),
-                        |run, columns, tokens| dots::<2, $max>(run, columns, tokens),
-                    );
-                    gemv::of_32::<$block>(
-                        w,
-                        few,
-                        few_out,
-                        $units,
-                        |w| levels::$format(w),
-                        |w, x| dot_small::<$max>(w, x),
-                    );
+                    let [tiled, few] = split(acts, out);
+                    if let Some((acts, out)) = tiled {
+                        tile::of_32::<$block, QUADS, $mins>(
+                            w,
+                            acts,
+                            out,
+                            $units,
+                            |w| levels::$format(w),
+                            |rows| place(rows),
+                            |run, columns, tokens| dots::<2, $max>(run, columns, tokens),
+                        );
+                    }
+                    if let Some((acts, out)) = few {
+                        gemv::of_32::<$block>(
+                            w,
+                            acts,
+                            out,
+                            $units,
+                            |w| levels::$format(w),
+                            |w, x| dot_small::<$max>(w, x),
+                        );
+                    }
                 }
             };
         }
