@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# The suite for 64-bit ARM: everything is cross-built and run in qemu's emulation. `scripts/test.sh --arm` calls it.
+# The suite for 64-bit ARM: everything is cross-built and run in qemu's emulation.
+#
+#   scripts/arm/test.sh             what `scripts/test.sh --arm` runs
+#   scripts/arm/test.sh --kernels   the same without "all tests", in a third of the time: what `scripts/test.sh --all` runs
 #
 #   all tests                       as on a Raspberry Pi 4 (Cortex-A72: NEON alone); executing what that CPU lacks ends a test
 #   the kernels' tests              as on a Raspberry Pi 5 (Cortex-A76: dot products), and with everything that qemu has (i8mm)
@@ -9,6 +12,20 @@
 # QWREN_TEST_REQUIRE names the levels that must be there: a level that isn't found fails instead of being passed over.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+
+case "${1:-}" in
+  '') whole=true ;;
+  --kernels) whole=false ;;
+  *)
+    echo "usage: scripts/arm/test.sh [--kernels]" >&2
+    exit 2
+    ;;
+esac
+
+command -v cargo-nextest >/dev/null || {
+  echo "arm/test.sh: cargo-nextest is missing: cargo install --locked cargo-nextest" >&2
+  exit 1
+}
 
 step() { printf '\n== %s\n' "$*"; }
 
@@ -24,12 +41,18 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 # Nobody debugs these builds; without it they are a third of the size.
 export CARGO_PROFILE_DEV_DEBUG=0
+# A debug build of ggml talks about its buffers on stderr, which tests look at.
+export CFLAGS_aarch64_unknown_linux_gnu="-D_GNU_SOURCE -mcpu=generic -DNDEBUG"
 
 step "ARM: lints"
 "$QWREN_ARM_CLIPPY" clippy -p qwren-quant --all-targets --locked --target $target -- -A unknown_lints
 
 step "ARM: build"
-cargo build --locked --target $target -p qwren -p qwren-convert
+if $whole; then
+  cargo build --locked --target $target --workspace --bins --tests
+else
+  cargo build --locked --target $target -p qwren
+fi
 
 # The tests start the programs by their path, where no runner of cargo's applies: scripts of the same names do.
 programs=$out/emulated
@@ -40,29 +63,32 @@ for program in qwren qwren-convert; do
 done
 export QWREN_BIN_DIR=$programs
 
-# tests [OPTION…] [-- OPTION…]: cargo's own runner, or nextest where it is installed.
-tests() {
-  if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --target $target --no-fail-fast "$@"
-  else
-    cargo test --locked --target $target --no-fail-fast "$@"
-  fi
-}
+tests() { cargo nextest run --locked --target $target --no-fail-fast "$@"; }
 
-# Left out of the run of everything, each for a reason that lies in the emulation.
-skipped=()
-while read -r name _; do
-  case $name in '' | '#'*) ;; *) skipped+=(--skip "$name") ;; esac
+# Everything but the files of tests/tests and the single tests (FILE::TEST) that skip.txt names.
+all='all()'
+while read -r name; do
+  case $name in
+    '' | '#'*) ;;
+    *::*) all+=" - (package(qwren-tests) & binary(${name%%::*}) & test(=${name#*::}))" ;;
+    *) all+=" - (package(qwren-tests) & binary($name))" ;;
+  esac
 done <scripts/arm/skip.txt
 
-step "ARM: all tests on a Cortex-A72"
-QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests --workspace -- "${skipped[@]}"
+kernels='test(/^kernel::/) + test(/^act::/)'
+if $whole; then
+  step "ARM: all tests on a Cortex-A72"
+  QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests --workspace -E "$all"
+else
+  step "ARM: the kernels' tests on a Cortex-A72"
+  QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests -p qwren-quant --lib -E "$kernels"
+fi
 
 step "ARM: the kernels' tests on a Cortex-A76"
-QEMU_CPU=cortex-a76 QWREN_TEST_REQUIRE=neon,dotprod tests -p qwren-quant --lib -- kernel:: act::
+QEMU_CPU=cortex-a76 QWREN_TEST_REQUIRE=neon,dotprod tests -p qwren-quant --lib -E "$kernels"
 
 step "ARM: the kernels' tests with int8 matrix instructions"
-QEMU_CPU=max QWREN_TEST_REQUIRE=neon,dotprod,i8mm tests -p qwren-quant --lib -- kernel:: act::
+QEMU_CPU=max QWREN_TEST_REQUIRE=neon,dotprod,i8mm tests -p qwren-quant --lib -E "$kernels"
 
 step "ARM: a level that the CPU lacks is refused"
 if refusal=$(QEMU_CPU=cortex-a72 QWREN_CPU=dotprod "$programs/qwren" devices 2>&1); then
@@ -78,7 +104,7 @@ case $refusal in
 esac
 
 step "ARM: pages of 16 KiB"
-QEMU_PAGESIZE=16384 tests -p qwren-quant --tests -- gguf
+QEMU_PAGESIZE=16384 tests -p qwren-quant -E 'binary(/^gguf/)'
 QEMU_PAGESIZE=16384 "$programs/qwren" devices
 
 step "ARM: instruction counts"

@@ -72,9 +72,11 @@ macro_rules! kernels {
 
         /// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$max`: the largest magnitude of its levels
         /// as they are stored, with `$zero` added; `$signed` without.
+        // The formatter would indent the second line anew each time.
+        #[rustfmt::skip]
         macro_rules! of_256 {
             ($mul:ident, $format:ident, $block:ty, $p:literal, $n:literal, $form:expr, $mins:literal,
-                                                     $max:literal - $zero:literal = $signed:literal) => {
+             $max:literal - $zero:literal = $signed:literal) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                     let [tiled, few] = split(acts, out);
