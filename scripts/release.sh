@@ -36,8 +36,8 @@ case "$arch" in
     target=(--target aarch64-unknown-linux-gnu)
     objdump=aarch64-linux-gnu-objdump strip=aarch64-linux-gnu-strip
     # No dot products, no half-precision arithmetic, no atomics of ARMv8.1.
-    old=(qemu-aarch64-static -cpu cortex-a72 -L /usr/aarch64-linux-gnu)
-    new=(qemu-aarch64-static -cpu max -L /usr/aarch64-linux-gnu)
+    old=(qemu-aarch64 -cpu cortex-a72 -L /usr/aarch64-linux-gnu)
+    new=(qemu-aarch64 -cpu max -L /usr/aarch64-linux-gnu)
     ;;
   *) fail "usage: scripts/release.sh [x86_64|aarch64]" ;;
 esac

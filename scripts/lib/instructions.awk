@@ -16,7 +16,7 @@ BEGIN {
     beyond = "^([su]dot|usdot|sudot|[su]mmla|usmmla|bf|fmlal|fmlsl|ldadd|ldclr|ldset|ldeor|swp|cas|sqrdml|ldapr|aes|sha|" \
       "pmull2?$|rax1|bcax|eor3|crc32|ptrue|whilel)"
     harmless = "^$"
-    chosen = "qwren_quant::kernel::aarch64::(dotprod|i8mm)|sdot|smmla|__aarch64_|sha2::|crc32"
+    chosen = "qwren_quant::kernel::aarch64::(order|speed)::(dotprod|i8mm)|sdot|smmla|__aarch64_|sha2::|crc32"
   }
 }
 /^[0-9a-f]+ <.*>:$/ {
