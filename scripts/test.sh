@@ -3,7 +3,7 @@
 #
 #   scripts/test.sh          format, lints, release build, all tests on this machine
 #   scripts/test.sh --arm    the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
-#   scripts/test.sh --all    the native suite, and what CI has time for of the others: ARM's kernels
+#   scripts/test.sh --all    the native suite, and what CI has time for of the others
 #
 # QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
 set -euo pipefail
@@ -38,5 +38,3 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
   cargo test --workspace --locked --no-fail-fast
 fi
-
-if [ "${1:-}" = --all ]; then scripts/arm/test.sh --kernels; fi

@@ -2,7 +2,7 @@
 # The suite for 64-bit ARM: everything is cross-built and run in qemu's emulation.
 #
 #   scripts/arm/test.sh             what `scripts/test.sh --arm` runs
-#   scripts/arm/test.sh --kernels   the same without "all tests", in a third of the time: what `scripts/test.sh --all` runs
+#   scripts/arm/test.sh --kernels   the same without "all tests", in a third of the time
 #
 #   all tests                       as on a Raspberry Pi 4 (Cortex-A72: NEON alone); executing what that CPU lacks ends a test
 #   the kernels' tests              as on a Raspberry Pi 5 (Cortex-A76: dot products), and with everything that qemu has (i8mm)
