@@ -5,13 +5,13 @@ use super::{Engine, EngineError, Head};
 use crate::ggml::{Backend, Builder, GgmlError, Graph, Tensor};
 use crate::kv::KvCache;
 use crate::machine;
-use crate::model::{Ffn, Model, Weight};
+use crate::model::{Model, Weight};
 use crate::ops::State;
 use crate::ops::attention::Attention;
 use crate::ops::fed::{Fed, Watch};
 use crate::ops::linear::{Mat, Project, ProjectAdd};
 use crate::ops::mlp::SwiGlu;
-use crate::ops::moe::{Ahead, Experts, Next};
+use crate::ops::moe::Experts;
 use crate::ops::norm::{NormRope, RmsNorm, Rotate};
 use crate::session::Threads;
 use std::sync::atomic::AtomicBool;
@@ -177,22 +177,6 @@ impl<'m> Fused<'m, '_> {
         Mat::one(self.engine.model, weight, self.engine.state.level)
     }
 
-    /// The experts of the layer after the one that `router` belongs to.
-    fn next_experts(&self, router: &Weight) -> Option<Next<'m>> {
-        let (model, level) = (self.engine.model, self.engine.state.level);
-        let is_its = |ffn: &Ffn| matches!(ffn, Ffn::Experts { router: own, .. } if std::ptr::eq(own, router));
-        let mut later = model.layers().iter().skip_while(|layer| !is_its(&layer.ffn)).skip(1);
-        later.find_map(|layer| match &layer.ffn {
-            Ffn::Dense { .. } => None,
-            Ffn::Experts { router, gate, up, down } => Some(Next {
-                norm: &layer.ffn_norm,
-                eps: model.hparams().rms_eps,
-                router: self.mat(router),
-                experts: [gate, up, down].map(|weight| Mat::all(model, weight, level)),
-            }),
-        })
-    }
-
     /// The number of the entry in which what `weight` is fed is summed, if anybody asked for it.
     fn watched(&self, weight: &Weight) -> Option<usize> {
         self.engine.state.fed.as_ref()?.find(weight)
@@ -264,8 +248,7 @@ impl<'m> Emit<'m> for Fused<'m, '_> {
         let watched = self.watched(w.gate).zip(self.watched(w.down)).map(|(first, second)| [first, second]);
         let all = |weight| Mat::all(self.engine.model, weight, self.engine.state.level);
         let (gate, up, down) = (all(w.gate), all(w.up), all(w.down));
-        let ahead =
-            self.engine.ahead.then(|| Ahead { file: self.engine.model.gguf(), next: self.next_experts(w.router) });
+        let ahead = self.engine.ahead.then(|| self.engine.model.gguf());
         let op = Experts { router: self.mat(w.router), gate, up, down, used, norm_weights, ahead, watched };
         self.b.custom(&[h, residual], [hp.hidden, self.n], op)
     }

@@ -5,7 +5,6 @@ use super::crew::sized;
 use super::linear::{Mat, multiply, strip};
 use crate::ggml::{Fault, Io, Op, Tiles};
 use qwren_quant::gguf::GgufFile;
-use std::sync::atomic::AtomicBool;
 
 /// From `h` `[n, hidden]` and the residual stream `[n, hidden]` to the new residual stream.
 pub struct Experts<'m> {
@@ -23,50 +22,9 @@ pub struct Experts<'m> {
     pub norm_weights: bool,
     /// Entries of [`State::fed`] for the inputs of `gate` (and `up`) and `down`, where they are summed.
     pub watched: Option<[usize; 2]>,
-    /// Asks the disk for experts, when the model is larger than the memory.
-    pub ahead: Option<Ahead<'m>>,
-}
-
-/// Asks for experts before they are read, so that the disk works on all of them at once, and while others are computed with.
-pub struct Ahead<'m> {
-    /// The model's file.
-    pub file: &'m GgufFile,
-    /// The experts of the next layer that has any. The residual stream changes little from layer to layer, so what it would
-    /// choose of them now is mostly what will be chosen.
-    pub next: Option<Next<'m>>,
-}
-
-/// What the next layer chooses its experts by, and these.
-pub struct Next<'m> {
-    /// The norm before its router, `[hidden]`
-    pub norm: &'m [f32],
-    /// The norm's epsilon.
-    pub eps: f32,
-    /// `[experts, hidden]`
-    pub router: Mat<'m>,
-    /// Gate, up and down, an expert each.
-    pub experts: [Vec<Mat<'m>>; 3],
-}
-
-impl Ahead<'_> {
-    fn ask(&self, mats: [&[Mat<'_>]; 3], chosen: &[usize]) {
-        for mats in mats {
-            chosen.iter().for_each(|&expert| self.file.will_need(mats[expert].bytes()));
-        }
-    }
-
-    /// Asks for what the next layer would choose for one token from the residual stream `x` `[hidden]`.
-    fn ask_next(&self, st: &mut State, stop: &AtomicBool, x: &[f32], used: usize) -> Result<(), Fault> {
-        let Some(Next { norm, eps, router, experts: [gate, up, down] }) = &self.next else { return Ok(()) };
-        let mut h = vec![0.0; x.len()];
-        st.vec.rms_norm(x, norm, *eps, &mut h);
-        let mut scores = vec![0.0; router.rows];
-        multiply(st, stop, &[*router], &h, vec![&mut scores], None)?;
-        let mut chosen = Vec::with_capacity(used);
-        top_k(&scores, used, &mut chosen);
-        self.ask([gate, up, down], &chosen);
-        Ok(())
-    }
+    /// The model's file, when it is larger than the memory: the chosen experts are asked for before the first one is read,
+    /// so that the disk works on all of them at once.
+    pub ahead: Option<&'m GgufFile>,
 }
 
 /// Buffers of the expert layers.
@@ -112,10 +70,9 @@ impl Experts<'_> {
         probs.chunks_exact_mut(self.router.rows).for_each(|row| st.vec.softmax(row));
         let routing = self.route(probs);
         let rows = routing.token_of.len();
-        if let Some(ahead) = &self.ahead {
-            ahead.ask([&self.gate, &self.up, &self.down], &routing.active);
-            if n == 1 {
-                ahead.ask_next(st, stop, residual, self.used)?;
+        if let Some(file) = self.ahead {
+            for mats in [&self.gate, &self.up, &self.down] {
+                routing.active.iter().for_each(|&expert| file.will_need(mats[expert].bytes()));
             }
         }
 
