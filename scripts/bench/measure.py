@@ -12,11 +12,14 @@ from pathlib import Path
 RECORDS = Path(__file__).parent / "records"
 
 
+def realtime(command):
+    """The command at real-time priority where that is allowed: neighbours on a shared machine then cost little."""
+    return ["chrt", "-f", "50", *command] if os.geteuid() == 0 and shutil.which("chrt") else command
+
+
 def run(command, **kwargs):
     """Runs a command to its end: {seconds, cpu_seconds, peak_mib} of it and its children. Output goes nowhere."""
-    if os.geteuid() == 0 and shutil.which("chrt"):
-        # Neighbours on a shared machine then cost little.
-        command = ["chrt", "-f", "50", *command]
+    command = realtime(command)
     start = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **kwargs)
     error = child.stderr.read()

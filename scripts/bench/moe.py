@@ -28,7 +28,7 @@ def run(command, limit):
 
     try:
         child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, preexec_fn=enter
+            measure.realtime(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, preexec_fn=enter
         )
         out, error = child.stdout.read(), child.stderr.read()
         _, status, usage = os.wait4(child.pid, 0)

@@ -4,7 +4,6 @@
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 from pathlib import Path
@@ -18,8 +17,7 @@ CANDLE_DEPTH = 2048  # it takes minutes to get deeper
 
 def output(command):
     """What a command says on stdout, run at real-time priority where that is allowed."""
-    if os.geteuid() == 0 and shutil.which("chrt"):
-        command = ["chrt", "-f", "50", *command]
+    command = measure.realtime(command)
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1:]
