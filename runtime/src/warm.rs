@@ -68,7 +68,8 @@ impl Mover {
         Mover { pages: None, thread: None, stop: Arc::default() }
     }
 
-    /// Begins, if it has not: when the first words are out, since moving takes longer than reading a short prompt.
+    /// Begins, if it has not: when nobody waits for the model or much will be decoded, since moving takes longer than reading a
+    /// short prompt and writing a short answer.
     pub fn begin(&mut self) {
         let Some(pages) = self.pages.take() else { return };
         let stop = self.stop.clone();

@@ -1,4 +1,4 @@
-# Measures how much of its speed each side keeps beside one busy process per core, at ordinary priority.
+# Measures how much of its speed each side keeps beside one busy process per core, all at one ordinary priority.
 #
 #   scripts/bench.sh busy [--model FILE] [--shape 0.6b] [--rounds 3]
 #
