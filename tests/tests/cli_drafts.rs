@@ -111,7 +111,9 @@ fn guesses_are_told_and_have_bounds() {
 /// Where the file is mapped, read ahead or not, and in huge pages: the same weights.
 #[test]
 fn p12_however_the_file_is_read_the_text_is_the_same() {
-    let tokens = |flags: &[&str]| json(complete(&[&["--temp", "0", "-n", "12"], flags].concat()))["tokens"].clone();
+    // Long enough for the move to begin.
+    let long = ["--temp", "0", "-n", "400", "--ignore-eos"];
+    let tokens = |flags: &[&str]| json(complete(&[&long, flags].concat()))["tokens"].clone();
     let moved = tokens(&[]);
     assert_eq!(tokens(&["--mmap"]), moved);
     assert_eq!(tokens(&["--no-warm"]), moved);
