@@ -72,11 +72,8 @@ macro_rules! kernels {
 
         /// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$max`: the largest magnitude of its levels
         /// as they are stored, with `$zero` added; `$signed` without.
-        // The formatter would indent the second line anew each time.
-        #[rustfmt::skip]
         macro_rules! of_256 {
-            ($mul:ident, $format:ident, $block:ty, $p:literal, $n:literal, $form:expr, $mins:literal,
-             $max:literal - $zero:literal = $signed:literal) => {
+            ($mul:ident, $of:ident, $block:ty, $p:tt, $n:tt, $form:expr, $mins:tt, $max:tt - $zero:tt = $signed:tt) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                     let [tiled, few] = split(acts, out);
@@ -85,8 +82,8 @@ macro_rules! kernels {
                             w,
                             acts,
                             out,
-                            |w| scales(heads::$format(w)),
-                            |w, j| levels::$format(w, j).map(|v| levels::centred::<$zero>(v)),
+                            |w| scales(heads::$of(w)),
+                            |w, j| levels::$of(w, j).map(|v| levels::centred::<$zero>(v)),
                             |rows| place(rows),
                             |run, columns, tokens| dots::<$n, $signed>(run, columns, tokens),
                         );
@@ -97,8 +94,8 @@ macro_rules! kernels {
                             acts,
                             out,
                             $form,
-                            |w| scales(heads::$format(w)),
-                            |w, j| levels::$format(w, j),
+                            |w| scales(heads::$of(w)),
+                            |w, j| levels::$of(w, j),
                             |run, w, x| dot::<$n, $max>(run, w, x),
                         );
                     }
