@@ -16,6 +16,6 @@ have_libclang || missing+=(libclang-dev)
 [ ${#missing[@]} -eq 0 ] || "$(dirname "$0")/lib/install.sh" "${missing[@]}"
 
 if ! command -v cargo >/dev/null; then
-  echo "setup.sh: cargo is missing: install Rust 1.88 or newer (rustup, or your distribution's packages)" >&2
+  echo "setup.sh: cargo is missing: install Rust 1.89 or newer (rustup, or your distribution's packages)" >&2
   exit 1
 fi

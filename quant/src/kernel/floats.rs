@@ -58,6 +58,11 @@ pub(crate) fn run(level: Level, work: impl Work) {
         Level::Scalar => work.run::<Pair>(()),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => x86::avx2::run(token, work),
+        // The quantizers' eight floats are 256 bits.
+        #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni(token) => x86::avx2::run(token.avx2(), work),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni(token) => x86::avx2::run(token.avx2(), work),
         // Their vectors of four are the target's own.
         #[cfg(target_arch = "aarch64")]
         Level::Neon(_) | Level::Dotprod(_) | Level::I8mm(_) => work.run::<Pair>(()),

@@ -4,7 +4,7 @@ use std::fmt;
 #[cfg(target_arch = "aarch64")]
 use super::aarch64::{Dotprod, I8mm, Neon};
 #[cfg(target_arch = "x86_64")]
-use super::x86::Avx2;
+use super::x86::{Avx2, Avx512Vnni, AvxVnni};
 
 /// The environment variable that forces a level.
 const FORCE: &str = "QWREN_CPU";
@@ -19,6 +19,12 @@ pub enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
+    /// Also AVX-VNNI: int8 dot products in 256-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(AvxVnni),
+    /// Also AVX-512 (F, BW, DQ, VL) with VNNI: int8 dot products in 512-bit registers.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(Avx512Vnni),
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
@@ -50,16 +56,30 @@ impl Level {
         }
     }
 
-    /// The best level of this CPU.
+    /// The best level of this CPU that is chosen without being asked for.
     pub fn best() -> Level {
-        Level::available()[0]
+        Level::available().into_iter().find(|level| level.is_proven()).unwrap_or(Level::Scalar)
+    }
+
+    /// Whether the kernels of this level have run on such a CPU. Those that have not passed their tests on arrays alone, and
+    /// run only when `QWREN_CPU` names them.
+    const fn is_proven(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Level::AvxVnni(_) | Level::Avx512Vnni(_)) {
+            return false;
+        }
+        true
     }
 
     /// Every level of this CPU, best first; the last one is `Scalar`.
     pub fn available() -> Vec<Level> {
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "x86_64")]
-        levels.extend(Avx2::detect().map(Level::Avx2));
+        if let Some(avx2) = Avx2::detect() {
+            levels.push(Level::Avx2(avx2));
+            levels.extend(AvxVnni::detect(avx2).map(Level::AvxVnni));
+            levels.extend(Avx512Vnni::detect(avx2).map(Level::Avx512Vnni));
+        }
         #[cfg(target_arch = "aarch64")]
         {
             levels.extend(Neon::detect().map(Level::Neon));
@@ -85,6 +105,10 @@ impl Level {
             Level::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni(_) => "avx512vnni",
             #[cfg(target_arch = "aarch64")]
             Level::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
@@ -114,6 +138,7 @@ mod tests {
         let levels = Level::available();
         assert_eq!(levels.last(), Some(&Level::Scalar));
         assert!(levels.is_sorted_by(|a, b| a > b));
+        assert!(levels.contains(&Level::best()) && Level::best().is_proven());
         for level in levels {
             assert_eq!(Level::parse(&level.name().to_uppercase()), Ok(level));
         }

@@ -48,6 +48,10 @@ pub fn vec_ops(level: Level) -> &'static VecOps {
         Level::Scalar => &scalar_vec::OPS,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2(token) => x86::avx2::vec_ops(token),
+        #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni(token) => x86::avxvnni::vec_ops(token),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512Vnni(token) => x86::avx512::vec_ops(token),
         #[cfg(target_arch = "aarch64")]
         Level::Neon(token) => aarch64::vec::neon(token),
         #[cfg(target_arch = "aarch64")]

@@ -5,6 +5,16 @@ use crate::block::codec;
 use crate::dtype::DType;
 use crate::kernel::{Kernel, Level, kernels, select};
 
+/// Every kernel of this machine, and algorithms that other machines run, on arrays.
+fn all() -> impl Iterator<Item = &'static Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    static PORTABLE: std::sync::LazyLock<Vec<Kernel>> =
+        std::sync::LazyLock::new(crate::kernel::x86::vnni::portable::kernels);
+    #[cfg(not(target_arch = "x86_64"))]
+    static PORTABLE: [Kernel; 0] = [];
+    kernels().iter().chain(PORTABLE.iter())
+}
+
 /// The definition of what `kernel` computes.
 fn scalar(kernel: &Kernel) -> &'static Kernel {
     kernels().iter().find(|k| k.weight == kernel.weight && k.level == Level::Scalar).expect("a scalar kernel each")
@@ -69,7 +79,7 @@ fn check(kernel: &Kernel, w: &[u8], acts: &Acts, what: &str) {
 #[test]
 fn every_shape() {
     let mut random = Random(1);
-    for kernel in kernels() {
+    for kernel in all() {
         for &cols in col_counts(kernel.act) {
             for (rows, tokens) in [
                 (1, 1),
@@ -96,7 +106,7 @@ fn every_shape() {
 #[test]
 fn any_bytes_are_weights() {
     let mut random = Random(2);
-    for kernel in kernels().iter().filter(|kernel| kernel.act != ActKind::F32) {
+    for kernel in all().filter(|kernel| kernel.act != ActKind::F32) {
         let cols = 512;
         let x: Vec<_> = (0..7).map(|_| random.floats(cols)).collect();
         let acts = acts(kernel.act, cols, &x);
@@ -120,7 +130,7 @@ fn halves(weight: DType) -> &'static [usize] {
 
 #[test]
 fn extreme_levels_do_not_overflow() {
-    for kernel in kernels().iter().filter(|kernel| kernel.act != ActKind::F32) {
+    for kernel in all().filter(|kernel| kernel.act != ActKind::F32) {
         let cols = 512;
         let signs = [
             vec![1.0; cols],
@@ -147,7 +157,7 @@ fn extreme_levels_do_not_overflow() {
 #[test]
 fn weights_may_lie_at_any_address() {
     let mut random = Random(3);
-    for kernel in kernels() {
+    for kernel in all() {
         let cols = 256;
         let w = quantized(kernel.weight, &random.floats(6 * cols));
         let x: Vec<_> = (0..5).map(|_| random.floats(cols)).collect();
@@ -164,7 +174,7 @@ fn weights_may_lie_at_any_address() {
 #[test]
 fn a_result_depends_on_its_row_and_token_alone() {
     let mut random = Random(4);
-    for kernel in kernels() {
+    for kernel in all() {
         let (rows, tokens, cols) = (37, 19, if kernel.act == ActKind::F32 { 300 } else { 768 });
         let w = quantized(kernel.weight, &random.floats(rows * cols));
         let x: Vec<_> = (0..tokens).map(|_| random.floats(cols)).collect();
@@ -188,7 +198,7 @@ fn a_result_depends_on_its_row_and_token_alone() {
 #[test]
 fn products_approximate_the_real_ones() {
     let mut random = Random(5);
-    for kernel in kernels() {
+    for kernel in all() {
         let cols = 1024;
         let w = random.floats(8 * cols);
         let x: Vec<_> = (0..4).map(|_| random.floats(cols)).collect();

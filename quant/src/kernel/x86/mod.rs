@@ -1,6 +1,11 @@
 //! x86-64. Each level has a token that only its detection makes.
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 pub(super) mod avx2;
+pub(super) mod avx512;
+pub(super) mod avxvnni;
 pub(super) mod sse2;
+pub(super) mod vnni;
 
 /// Proof that this CPU has AVX2, FMA and F16C, and its system keeps their registers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -12,5 +17,55 @@ impl Avx2 {
         let has =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         has.then_some(Avx2(()))
+    }
+}
+
+/// Proof that this CPU has AVX-VNNI too: int8 dot products in 256-bit registers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct AvxVnni(Avx2);
+
+impl AvxVnni {
+    /// The token, where the CPU has these instructions.
+    pub(super) fn detect(avx2: Avx2) -> Option<AvxVnni> {
+        is_x86_feature_detected!("avxvnni").then_some(AvxVnni(avx2))
+    }
+
+    /// What it includes.
+    pub(super) fn avx2(self) -> Avx2 {
+        self.0
+    }
+}
+
+/// Proof that this CPU has AVX-512 F, BW, DQ, VL and VNNI too, and its system keeps their registers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Avx512Vnni(Avx2);
+
+impl Avx512Vnni {
+    /// The token, where the CPU has these instructions.
+    pub(super) fn detect(avx2: Avx2) -> Option<Avx512Vnni> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni");
+        has.then_some(Avx512Vnni(avx2))
+    }
+
+    /// What it includes.
+    pub(super) fn avx2(self) -> Avx2 {
+        self.0
+    }
+}
+
+/// Asks for the cache lines of `len` bytes that lie `offset` bytes after the start of `w`, within it or beyond.
+#[inline(always)]
+fn prefetch<B>(w: &[B], offset: usize, len: usize) {
+    for line in (0..len).step_by(64) {
+        let address = w.as_ptr().wrapping_byte_add(offset + line);
+        // SAFETY: a hint: no address faults. (Newer compilers know.)
+        #[allow(unused_unsafe)]
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::act::ActView;
 use crate::block::{BlockIq4Xs, BlockQ2K, BlockQ3K};
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q3_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q3_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let repeat = Repeat::new();
     gemv(w, acts, out, |w: [&BlockQ3K; ROWS], a, ahead| {
         let sums = load_i16(a.sums);
@@ -22,7 +22,7 @@ pub(super) fn q3_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q2_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q2_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let repeat = Repeat::new();
     gemv(w, acts, out, |w: [&BlockQ2K; ROWS], a, ahead| {
         let sums = load_i16(a.sums);
@@ -39,7 +39,7 @@ pub(super) fn q2_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn iq4_xs(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn iq4_xs(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let repeat = Repeat::new();
     gemv(w, acts, out, |w: [&BlockIq4Xs; ROWS], a, ahead| {
         let mut dots = [_mm256_setzero_si256(); ROWS];

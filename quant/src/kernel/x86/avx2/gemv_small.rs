@@ -9,37 +9,37 @@ use crate::block::{Block, BlockIq4Nl, BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1
 const ROWS: usize = 4;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ8_0, a| signed_products(load_i8(&w.qs), a);
     gemv(w, acts, out, 0, products, |w| w.d.bits(), None::<fn(&BlockQ8_0) -> u16>);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn iq4_nl(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn iq4_nl(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockIq4Nl, a| signed_products(non_linear(levels_4_bits(&w.qs)), a);
     gemv(w, acts, out, 0, products, |w| w.d.bits(), None::<fn(&BlockIq4Nl) -> u16>);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q4_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ4_0, a| _mm256_maddubs_epi16(levels_4_bits(&w.qs), a);
     gemv(w, acts, out, 8, products, |w| w.d.bits(), None::<fn(&BlockQ4_0) -> u16>);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q4_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ4_1, a| _mm256_maddubs_epi16(levels_4_bits(&w.qs), a);
     gemv(w, acts, out, 0, products, |w| w.d.bits(), Some(|w: &BlockQ4_1| w.m.bits()));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q5_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ5_0, a| _mm256_maddubs_epi16(levels_5_bits(&w.qs, w.qh), a);
     gemv(w, acts, out, 16, products, |w| w.d.bits(), None::<fn(&BlockQ5_0) -> u16>);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q5_1(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let products = |w: &BlockQ5_1, a| _mm256_maddubs_epi16(levels_5_bits(&w.qs, w.qh), a);
     gemv(w, acts, out, 0, products, |w| w.d.bits(), Some(|w: &BlockQ5_1| w.m.bits()));
 }

@@ -37,7 +37,7 @@ impl<B> Ahead<'_, B> {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv(w, acts, out, |w: [&BlockQ4K; ROWS], a, ahead| {
         affine(w, a, ahead, |w, i| {
             let qs = load_u8(&w.qs.as_chunks().0[i]);
@@ -47,7 +47,7 @@ pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv(w, acts, out, |w: [&BlockQ5K; ROWS], a, ahead| {
         affine(w, a, ahead, |w, i| {
             let (qs, qh) = (load_u8(&w.qs.as_chunks().0[i]), load_u8(&w.qh));
@@ -58,7 +58,7 @@ pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let repeat = Repeat::new();
     gemv(w, acts, out, |w: [&BlockQ6K; ROWS], a, ahead| {
         let sums = load_i16(a.sums);

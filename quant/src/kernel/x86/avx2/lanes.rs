@@ -2,6 +2,7 @@
 use std::arch::x86_64::*;
 
 use crate::block::{Block, NON_LINEAR};
+pub(super) use crate::kernel::x86::prefetch;
 
 /// 32 bytes of a block.
 #[inline]
@@ -293,27 +294,13 @@ pub(super) fn levels_2_bits(qs: __m256i) -> [__m256i; 4] {
 /// flight than there are registers.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn pin(v: __m256i) -> __m256i {
+pub(in crate::kernel::x86) fn pin(v: __m256i) -> __m256i {
     let pinned;
     // SAFETY: no instruction at all.
     unsafe {
         std::arch::asm!("/* {0} */", inout(ymm_reg) v => pinned, options(nomem, nostack, preserves_flags));
     }
     pinned
-}
-
-/// Asks for the cache lines of `len` bytes that lie `offset` bytes after the start of `w`, within it or beyond.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn prefetch<B>(w: &[B], offset: usize, len: usize) {
-    for line in (0..len).step_by(64) {
-        let address = w.as_ptr().wrapping_byte_add(offset + line);
-        // SAFETY: a hint: no address faults. (Newer compilers know.)
-        #[allow(unused_unsafe)]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(address.cast());
-        }
-    }
 }
 
 /// Rows `first …` of `per_row` blocks each; beyond the end the last row again.

@@ -12,9 +12,9 @@ mod attention;
 mod attention_q8;
 mod float;
 mod floats;
-mod gemv_low;
-mod gemv_small;
-mod gemv_super;
+pub(super) mod gemv_low;
+pub(super) mod gemv_small;
+pub(super) mod gemv_super;
 mod lanes;
 mod panel;
 mod panel_signed;
@@ -22,6 +22,9 @@ mod panel_small;
 mod panel_super;
 mod quantize;
 mod vec;
+
+pub(super) use lanes::pin;
+pub(super) use vec::TABLE;
 
 use super::Avx2;
 use crate::act::{ActKind, ActView};

@@ -13,30 +13,30 @@ use crate::kernel::vec_ops::{Table, VecOps};
 use crate::kernel::x86::Avx2;
 
 /// The operations of this level; handed out against the token only.
-pub(super) static OPS: VecOps = VecOps::new(
-    Level::Avx2(Avx2(())),
-    Table {
-        dot_f32,
-        dot_f16,
-        axpy_f32,
-        axpy_f16,
-        scale,
-        rms_norm,
-        max,
-        exp_sum,
-        silu_mul,
-        f32_to_f16,
-        quantize_32,
-        quantize_256,
-        dots_f32,
-        dots_f16,
-        weighted_rows_f32,
-        weighted_rows_f16,
-        multiply_adds,
-        dots_q8,
-        weighted_rows_q8,
-    },
-);
+pub(super) static OPS: VecOps = VecOps::new(Level::Avx2(Avx2(())), TABLE);
+
+/// For levels that include this one.
+pub(in crate::kernel::x86) const TABLE: Table = Table {
+    dot_f32,
+    dot_f16,
+    axpy_f32,
+    axpy_f16,
+    scale,
+    rms_norm,
+    max,
+    exp_sum,
+    silu_mul,
+    f32_to_f16,
+    quantize_32,
+    quantize_256,
+    dots_f32,
+    dots_f16,
+    weighted_rows_f32,
+    weighted_rows_f16,
+    multiply_adds,
+    dots_q8,
+    weighted_rows_q8,
+};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_f32(a: &[f32], b: &[f32]) -> f32 {

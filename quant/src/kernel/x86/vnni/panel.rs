@@ -1,0 +1,123 @@
+//! The loop around a panel: sixteen rows × up to 256 columns, unpacked once and multiplied with a batch of tokens.
+//!
+//! Everything that is called with vectors is marked `#[inline(always)]`: a function of its own would be compiled without
+//! their instructions.
+use super::lanes::{Lanes, ROWS};
+use crate::act::ActView;
+use crate::block::{Block, blocks};
+use crate::kernel::x86::prefetch;
+
+/// Tokens whose float sums (16 KiB) are kept while the panels pass. Unpacking a panel again for the next ones costs 2 %.
+const BATCH: usize = 256;
+
+/// The largest tile.
+const MOST: usize = 12;
+
+/// Blocks of sixteen rows as vectors.
+pub(in crate::kernel::x86) trait Panel<V: Lanes, B: Block> {
+    /// Blocks along the columns.
+    const BLOCKS: usize;
+
+    /// Zeros.
+    fn empty(token: V::Token) -> Self;
+
+    /// Fills it with the blocks `first …` of each row, as many as there are.
+    fn unpack(&mut self, token: V::Token, rows: &[&[B]; ROWS], first: usize);
+
+    /// Adds the products with some tokens to their sums.
+    fn multiply<const T: usize>(
+        &self,
+        token: V::Token,
+        acts: ActView<'_>,
+        tokens: [usize; T],
+        first: usize,
+        sums: &mut [V::Floats; T],
+    );
+}
+
+/// `out[t * rows + r]` for blocks `B` in panels `P`.
+#[inline(always)]
+pub(in crate::kernel::x86) fn multiply<V: Lanes, B: Block, P: Panel<V, B>>(
+    token: V::Token,
+    w: &[u8],
+    acts: ActView<'_>,
+    out: &mut [f32],
+) {
+    let w = blocks::<B>(w);
+    let per_row = acts.cols() / B::LEN;
+    let rows = w.len() / per_row;
+    let mut panel = P::empty(token);
+    for t0 in (0..acts.tokens()).step_by(BATCH) {
+        let acts = acts.slice(t0..acts.tokens().min(t0 + BATCH));
+        for first in (0..rows).step_by(ROWS) {
+            // Beyond the end the last row again.
+            let mut lanes: [&[B]; ROWS] = [&[]; ROWS];
+            for (r, lane) in lanes.iter_mut().enumerate() {
+                *lane = &w[(first + r).min(rows - 1) * per_row..][..per_row];
+            }
+            // The last tile may be larger than what is left of the tokens.
+            let mut sums = [V::all_floats(token, 0.0); BATCH + MOST];
+            for b in (0..per_row).step_by(P::BLOCKS) {
+                panel.unpack(token, &lanes, b);
+                for_tiles::<V, B, P>(token, &panel, acts, b, &lanes, &mut sums);
+            }
+            let n = ROWS.min(rows - first);
+            for (t, sums) in sums[..acts.tokens()].iter().enumerate() {
+                out[(t0 + t) * rows + first..][..n].copy_from_slice(&V::get(*sums)[..n]);
+            }
+        }
+    }
+}
+
+/// All tokens in tiles; meanwhile asks for the next panel's blocks, some rows with each tile.
+#[inline(always)]
+fn for_tiles<V: Lanes, B: Block, P: Panel<V, B>>(
+    token: V::Token,
+    panel: &P,
+    acts: ActView<'_>,
+    b: usize,
+    rows: &[&[B]; ROWS],
+    sums: &mut [V::Floats],
+) {
+    let n = acts.tokens();
+    let mut ahead = rows.iter();
+    let (mut t, mut left) = (0, n.div_ceil(if V::WIDE { MOST } else { MOST / 2 }));
+    while t < n {
+        for row in ahead.by_ref().take(ROWS.div_ceil(left)) {
+            prefetch(row, (b + P::BLOCKS) * size_of::<B>(), P::BLOCKS * size_of::<B>());
+        }
+        left -= 1;
+        t += if V::WIDE {
+            match n - t {
+                9.. => tile::<V, B, P, MOST>(token, panel, acts, t, b, sums),
+                5..=8 => tile::<V, B, P, 8>(token, panel, acts, t, b, sums),
+                _ => tile::<V, B, P, 4>(token, panel, acts, t, b, sums),
+            }
+        } else {
+            match n - t {
+                5.. => tile::<V, B, P, { MOST / 2 }>(token, panel, acts, t, b, sums),
+                3..=4 => tile::<V, B, P, 4>(token, panel, acts, t, b, sums),
+                _ => tile::<V, B, P, 2>(token, panel, acts, t, b, sums),
+            }
+        };
+    }
+}
+
+/// `T` tokens from `t` on; beyond the end the last token again. Returns `T`.
+#[inline(always)]
+fn tile<V: Lanes, B: Block, P: Panel<V, B>, const T: usize>(
+    token: V::Token,
+    panel: &P,
+    acts: ActView<'_>,
+    t: usize,
+    b: usize,
+    sums: &mut [V::Floats],
+) -> usize {
+    let mut tokens = [0; T];
+    for (i, token) in tokens.iter_mut().enumerate() {
+        *token = (t + i).min(acts.tokens() - 1);
+    }
+    let sums = sums[t..].first_chunk_mut().expect("sums for a whole tile");
+    panel.multiply::<T>(token, acts, tokens, b, sums);
+    T
+}
