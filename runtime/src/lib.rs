@@ -6,6 +6,7 @@ pub mod constraint;
 pub mod date;
 #[expect(unsafe_code, reason = "the one place that calls C")]
 pub mod ggml;
+pub mod gpu;
 pub mod kv;
 pub mod machine;
 pub mod model;

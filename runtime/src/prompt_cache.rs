@@ -42,7 +42,7 @@ pub enum CacheFault {
     #[error("is damaged")]
     Damaged,
     /// This session keeps its cache elsewhere.
-    #[error("can't be used with --stock-ops")]
+    #[error("can't be used with --stock-ops, nor while layers are computed on a GPU (-ngl)")]
     Stock,
     /// It can't be read.
     #[error("cannot be read: {0}")]
@@ -69,6 +69,9 @@ struct Head {
 /// # Errors
 /// Why it is not used; the session is empty then.
 pub fn load(session: &mut Session<'_>, path: &Path) -> Result<usize, CacheFault> {
+    if session.kv().is_none() {
+        return Err(CacheFault::Stock);
+    }
     // A pipe or a device would keep us waiting.
     let length = match path.metadata() {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),

@@ -1,8 +1,11 @@
 //! A conversation's state on top of a model: which tokens the KV cache holds, and how more of them are evaluated.
+mod offload;
+
 use crate::arch::fused::FusedEngine;
 use crate::arch::stock::StockEngine;
 use crate::arch::{Engine, EngineError};
 use crate::ggml::{Fault, GgmlError};
+use crate::gpu::Remote;
 use crate::kv::KvCache;
 use crate::machine;
 use crate::model::Model;
@@ -109,7 +112,7 @@ pub enum SessionError {
         source: std::io::Error,
     },
     /// The sums of what matrices are fed are only made by our own operations.
-    #[error("ggml's own operations don't tell what matrices are fed; run without --stock-ops")]
+    #[error("only qwren's own operations tell what matrices are fed; run without --stock-ops and -ngl")]
     Watch,
     /// QWREN_CPU names a level that this CPU lacks, or none.
     #[error("{0}")]
@@ -170,10 +173,64 @@ const HEAD_ROWS: usize = 16;
 /// For what is too short to be worth stopping.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
+/// What computes a session's layers, with an empty cache.
+///
+/// # Errors
+/// As [`Session::new`].
+pub fn engine<'m>(model: &'m Model, opts: &Options) -> Result<Box<dyn Engine + 'm>, SessionError> {
+    let (hp, ctx) = (model.hparams(), opts.ctx);
+    let counts = [
+        (ctx, "the context"),
+        (opts.batch, "the batch"),
+        (opts.threads.decode.min(opts.threads.prefill), "the number of threads"),
+    ];
+    if let Some((_, name)) = counts.iter().find(|(n, _)| *n == 0) {
+        return Err(SessionError::Zero(name));
+    }
+    // Positions are 32-bit integers in ggml, and no model comes near.
+    if ctx > 1 << 30 {
+        return Err(SessionError::Ctx(ctx));
+    }
+    if opts.batch > MAX_BATCH {
+        return Err(SessionError::Batch(opts.batch));
+    }
+    if !opts.type_k.fits(hp.head_dim) || !opts.type_v.fits(hp.head_dim) {
+        return Err(SessionError::CacheBlocks(hp.head_dim));
+    }
+    let bytes = hp.kv_bytes_per_position(opts.type_k, opts.type_v).saturating_mul(ctx as u64);
+    let no_memory = || SessionError::Memory { ctx, bytes };
+    if opts.stock_ops {
+        let engine = StockEngine::new(model, ctx, opts.type_k, opts.type_v).map_err(|e| match e {
+            GgmlError::Memory => no_memory(),
+            other => other.into(),
+        })?;
+        return Ok(Box::new(engine));
+    }
+
+    let level = Level::detect().map_err(|e| SessionError::Level(e.to_string()))?;
+    let threads = opts.threads.decode.max(opts.threads.prefill);
+    let kv = KvCache::new(hp.layers, hp.kv_heads, ctx, hp.head_dim, opts.type_k, opts.type_v);
+    let state = State {
+        crew: Crew::new(threads).map_err(|source| SessionError::Threads { threads, source })?,
+        level,
+        vec: vec_ops(level),
+        acts: Default::default(),
+        kv: kv.map_err(|_| no_memory())?,
+        angles: Angles::new(&hp.rope, hp.head_dim),
+        start: 0,
+        partial: Vec::new(),
+        moe: Default::default(),
+        fed: None,
+    };
+    Ok(Box::new(FusedEngine::new(model, state, opts.threads)?))
+}
+
 /// Tokens in a KV cache, and the means to add to them.
 pub struct Session<'m> {
     model: &'m Model,
     engine: Box<dyn Engine + 'm>,
+    /// The first layers, where they are computed elsewhere.
+    remote: Option<Remote>,
     ctx: usize,
     batch: usize,
     tokens: Vec<u32>,
@@ -194,60 +251,19 @@ impl<'m> Session<'m> {
     /// # Panics
     /// Never for a model from [`Model::open`], which has checked that the embedding's type can be read.
     pub fn new(model: &'m Model, opts: &Options) -> Result<Session<'m>, SessionError> {
-        let (hp, ctx) = (model.hparams(), opts.ctx);
-        let counts = [
-            (ctx, "the context"),
-            (opts.batch, "the batch"),
-            (opts.threads.decode.min(opts.threads.prefill), "the number of threads"),
-        ];
-        if let Some((_, name)) = counts.iter().find(|(n, _)| *n == 0) {
-            return Err(SessionError::Zero(name));
-        }
-        // Positions are 32-bit integers in ggml, and no model comes near.
-        if ctx > 1 << 30 {
-            return Err(SessionError::Ctx(ctx));
-        }
-        if opts.batch > MAX_BATCH {
-            return Err(SessionError::Batch(opts.batch));
-        }
-        if !opts.type_k.fits(hp.head_dim) || !opts.type_v.fits(hp.head_dim) {
-            return Err(SessionError::CacheBlocks(hp.head_dim));
-        }
-        let batch = if opts.stock_ops { opts.batch.min(STOCK_BATCH) } else { opts.batch };
-        let bytes = hp.kv_bytes_per_position(opts.type_k, opts.type_v).saturating_mul(ctx as u64);
-        let no_memory = || SessionError::Memory { ctx, bytes };
+        let engine = engine(model, opts)?;
         let level = (!opts.stock_ops).then(Level::detect).transpose();
         let level = level.map_err(|e| SessionError::Level(e.to_string()))?;
-        let engine: Box<dyn Engine + 'm> = match level {
-            None => Box::new(StockEngine::new(model, ctx, opts.type_k, opts.type_v).map_err(|e| match e {
-                GgmlError::Memory => no_memory(),
-                other => other.into(),
-            })?),
-            Some(level) => {
-                let threads = opts.threads.decode.max(opts.threads.prefill);
-                let kv = KvCache::new(hp.layers, hp.kv_heads, ctx, hp.head_dim, opts.type_k, opts.type_v);
-                let state = State {
-                    crew: Crew::new(threads).map_err(|source| SessionError::Threads { threads, source })?,
-                    level,
-                    vec: vec_ops(level),
-                    acts: Default::default(),
-                    kv: kv.map_err(|_| no_memory())?,
-                    angles: Angles::new(&hp.rope, hp.head_dim),
-                    start: 0,
-                    partial: Vec::new(),
-                    moe: Default::default(),
-                    fed: None,
-                };
-                Box::new(FusedEngine::new(model, state, opts.threads)?)
-            }
-        };
         let codec = codec(model.embedding().info.dtype).expect("the embedding's type can be read");
         let kv_types = (opts.type_k, opts.type_v);
+        let ctx = opts.ctx;
+        let batch = if opts.stock_ops { opts.batch.min(STOCK_BATCH) } else { opts.batch }.min(ctx);
         Ok(Session {
             model,
             engine,
+            remote: None,
             ctx,
-            batch: batch.min(ctx),
+            batch,
             tokens: Vec::new(),
             kv_types,
             level,
@@ -259,8 +275,11 @@ impl<'m> Session<'m> {
     /// From now on sums what the model's matrices are fed; see [`Session::fed`].
     ///
     /// # Errors
-    /// The session computes with ggml's own operations.
+    /// The session computes with ggml's own operations, or elsewhere.
     pub fn watch(&mut self, fed: Fed) -> Result<(), SessionError> {
+        if self.remote.is_some() {
+            return Err(SessionError::Watch);
+        }
         self.engine.watch(fed).map_err(|_| SessionError::Watch)
     }
 
@@ -350,12 +369,17 @@ impl<'m> Session<'m> {
             return Err(EvalError::Full { held: 0, more: tokens.len(), ctx: self.batch });
         }
         self.embed(tokens);
-        let mut states = self.engine.every_layer(self.tokens.len(), &self.x, &NEVER)?;
+        let embeddings = self.x.clone();
+        let mut states = Vec::new();
+        let (first, end) = (self.remote_every_layer(tokens, &mut states)?, self.model.layers().len());
+        if first < end {
+            states.extend(self.engine.every_layer(first..end, self.tokens.len(), &self.x, &NEVER)?);
+        }
         if let Some(last) = states.last_mut() {
             *last = self.engine.head(last, &NEVER)?.normed.to_vec();
         }
         self.tokens.extend(tokens);
-        states.insert(0, self.x.clone());
+        states.insert(0, embeddings);
         Ok(states)
     }
 
@@ -384,15 +408,15 @@ impl<'m> Session<'m> {
         &self.tokens
     }
 
-    /// The cache, where it is ours: not with stock operations.
+    /// The cache, where all of it is ours: not with stock operations, nor with layers elsewhere.
     pub fn kv(&self) -> Option<&KvCache> {
-        self.engine.kv()
+        self.engine.kv().filter(|_| self.remote.is_none())
     }
 
     /// The cache, to be filled from elsewhere; [`Session::hold`] says with what. The session is empty from then on.
     pub fn kv_mut(&mut self) -> Option<&mut KvCache> {
         self.tokens.clear();
-        self.engine.kv_mut()
+        self.engine.kv_mut().filter(|_| self.remote.is_none())
     }
 
     /// Types of keys and values, where the cache is ours.
@@ -436,7 +460,11 @@ impl<'m> Session<'m> {
     /// The residual stream after the last layer for `tokens`, which were checked and are at most one batch.
     fn layers(&mut self, tokens: &[u32], interrupt: &AtomicBool) -> Result<&[f32], EvalError> {
         self.embed(tokens);
-        Ok(self.engine.layers(self.tokens.len(), &self.x, interrupt)?)
+        let (first, end) = (self.remote_layers(tokens, interrupt)?, self.model.layers().len());
+        if first == end {
+            return Ok(&self.x);
+        }
+        Ok(self.engine.layers(first..end, self.tokens.len(), &self.x, interrupt)?)
     }
 
     /// Reads the rows of checked tokens from the embedding.

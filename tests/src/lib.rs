@@ -4,6 +4,7 @@ pub mod fixtures;
 pub mod generated;
 pub mod ggml;
 pub mod models;
+pub mod offload;
 pub mod programs;
 pub mod pty;
 pub mod safetensors;

@@ -135,6 +135,11 @@ impl GgufPart {
         &self.path
     }
 
+    /// The file itself, to be read elsewhere.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// The whole file.
     pub fn bytes(&self) -> &[u8] {
         &self.map

@@ -3,6 +3,7 @@
 use super::{llama, qwen3};
 use crate::ggml::{GgmlError, Tensor};
 use crate::model::{Ffn, Layer, Model, Weight};
+use std::ops::Range;
 
 pub(super) type Result<T> = std::result::Result<T, GgmlError>;
 
@@ -60,16 +61,23 @@ pub(super) fn feed_forward<'m>(e: &mut impl Emit<'m>, l: &'m Layer, x: Tensor) -
     }
 }
 
-/// All layers from `x` `[n, hidden]` on: the residual stream after the last one, or after every one.
-pub fn layers<'m>(e: &mut impl Emit<'m>, layers: &'m [Layer], x: Tensor, every: bool) -> Result<Vec<Tensor>> {
+/// Those of `layers` in `range`, from `x` `[n, hidden]` on: the residual stream after the last one, or after every one.
+pub fn layers<'m>(
+    e: &mut impl Emit<'m>,
+    layers: &'m [Layer],
+    range: Range<usize>,
+    x: Tensor,
+    every: bool,
+) -> Result<Vec<Tensor>> {
     let mut outputs = Vec::new();
     let mut last = x;
-    for (i, l) in layers.iter().enumerate() {
+    let end = range.end;
+    for (i, l) in layers.iter().enumerate().take(end).skip(range.start) {
         last = match &l.qk_norm {
             Some(norm) => qwen3::layer(e, i, l, norm, last)?,
             None => llama::layer(e, i, l, last)?,
         };
-        if every || i + 1 == layers.len() {
+        if every || i + 1 == end {
             outputs.push(last);
         }
     }

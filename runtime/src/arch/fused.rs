@@ -14,6 +14,7 @@ use crate::ops::mlp::SwiGlu;
 use crate::ops::moe::Experts;
 use crate::ops::norm::{NormRope, RmsNorm, Rotate};
 use crate::session::Threads;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 type Result<T> = std::result::Result<T, GgmlError>;
@@ -24,6 +25,8 @@ const KEPT: usize = 2;
 /// A graph for batches of `n` tokens.
 struct Sized<'m> {
     n: usize,
+    /// The layers that it computes.
+    range: Range<usize>,
     graph: Graph<'m, State>,
     x: Tensor,
     outputs: Vec<Tensor>,
@@ -64,25 +67,25 @@ impl<'m> FusedEngine<'m> {
         Ok(Fused { engine: self, n, b: Builder::new(tensors)? })
     }
 
-    fn body(&self, n: usize, every: bool) -> Result<Sized<'m>> {
+    fn body(&self, range: Range<usize>, n: usize, every: bool) -> Result<Sized<'m>> {
         let layers = self.model.layers();
         // At most 11 nodes and views a layer, and 4 that sum.
         let mut e = self.emitter(n, layers.len() * 16 + 8)?;
         let x = e.b.input([self.model.hparams().hidden, n])?;
-        let outputs = emit::layers(&mut e, layers, x, every)?;
-        Ok(Sized { n, graph: e.b.finish(&outputs)?, x, outputs })
+        let outputs = emit::layers(&mut e, layers, range.clone(), x, every)?;
+        Ok(Sized { n, range, graph: e.b.finish(&outputs)?, x, outputs })
     }
 
     fn tail(&self, n: usize) -> Result<Sized<'m>> {
         let mut e = self.emitter(n, 8)?;
         let x = e.b.input([self.model.hparams().hidden, n])?;
         let (normed, logits) = emit::head(&mut e, self.model, x)?;
-        Ok(Sized { n, graph: e.b.finish(&[normed, logits])?, x, outputs: vec![normed, logits] })
+        Ok(Sized { n, range: 0..0, graph: e.b.finish(&[normed, logits])?, x, outputs: vec![normed, logits] })
     }
 
-    /// Moves the graph for `n` tokens, if it was kept, to the end.
-    fn recall(list: &mut Vec<Sized<'m>>, n: usize) -> bool {
-        if let Some(i) = list.iter().position(|s| s.n == n) {
+    /// Moves the graph of these layers for `n` tokens, if it was kept, to the end.
+    fn recall(list: &mut Vec<Sized<'m>>, range: &Range<usize>, n: usize) -> bool {
+        if let Some(i) = list.iter().position(|s| s.n == n && s.range == *range) {
             list[i..].rotate_left(1);
             return true;
         }
@@ -102,12 +105,18 @@ impl<'m> FusedEngine<'m> {
 }
 
 impl Engine for FusedEngine<'_> {
-    fn layers(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> std::result::Result<&[f32], EngineError> {
+    fn layers(
+        &mut self,
+        range: Range<usize>,
+        start: usize,
+        x: &[f32],
+        stop: &AtomicBool,
+    ) -> std::result::Result<&[f32], EngineError> {
         let n = x.len() / self.model.hparams().hidden;
         self.set_batch(start, n);
         self.state.angles.set(start, n);
-        if !Self::recall(&mut self.bodies, n) {
-            self.bodies.push(self.body(n, false)?);
+        if !Self::recall(&mut self.bodies, &range, n) {
+            self.bodies.push(self.body(range, n, false)?);
         }
         let i = self.bodies.len() - 1;
         let body = &mut self.bodies[i];
@@ -118,6 +127,7 @@ impl Engine for FusedEngine<'_> {
 
     fn every_layer(
         &mut self,
+        range: Range<usize>,
         start: usize,
         x: &[f32],
         stop: &AtomicBool,
@@ -125,7 +135,7 @@ impl Engine for FusedEngine<'_> {
         let n = x.len() / self.model.hparams().hidden;
         self.set_batch(start, n);
         self.state.angles.set(start, n);
-        let mut body = self.body(n, true)?;
+        let mut body = self.body(range, n, true)?;
         body.graph.input(body.x).copy_from_slice(x);
         body.graph.compute(&mut self.backend, &mut self.state, stop)?;
         Ok(body.outputs.iter().map(|&t| body.graph.output(t).to_vec()).collect())
@@ -142,7 +152,7 @@ impl Engine for FusedEngine<'_> {
     fn head(&mut self, x: &[f32], stop: &AtomicBool) -> std::result::Result<Head<'_>, EngineError> {
         let n = x.len() / self.model.hparams().hidden;
         self.set_batch(self.state.start, n);
-        if !Self::recall(&mut self.heads, n) {
+        if !Self::recall(&mut self.heads, &(0..0), n) {
             self.heads.push(self.tail(n)?);
         }
         let i = self.heads.len() - 1;

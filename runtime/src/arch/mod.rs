@@ -13,6 +13,7 @@ pub mod stock;
 use crate::ggml::{Fault, GgmlError};
 use crate::kv::KvCache;
 use crate::ops::fed::Fed;
+use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// Why a batch wasn't evaluated.
@@ -28,12 +29,24 @@ pub enum EngineError {
 
 /// Computes graphs for one session: it owns the KV cache, and the positions it writes to are the caller's choice.
 pub trait Engine {
-    /// Runs all layers on the embeddings `x` `[n, hidden]` of tokens at positions from `start` on, which must be in the
-    /// context. Gives the residual stream after the last layer, `[n, hidden]`.
-    fn layers(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> Result<&[f32], EngineError>;
+    /// Runs the layers of `range`, which must not be empty, on the residual stream `x` `[n, hidden]` before them, of tokens at
+    /// positions from `start` on, which must be in the context. Gives the stream after them, `[n, hidden]`.
+    fn layers(
+        &mut self,
+        range: Range<usize>,
+        start: usize,
+        x: &[f32],
+        stop: &AtomicBool,
+    ) -> Result<&[f32], EngineError>;
 
     /// As [`Engine::layers`], giving the residual stream after each layer.
-    fn every_layer(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> Result<Vec<Vec<f32>>, EngineError>;
+    fn every_layer(
+        &mut self,
+        range: Range<usize>,
+        start: usize,
+        x: &[f32],
+        stop: &AtomicBool,
+    ) -> Result<Vec<Vec<f32>>, EngineError>;
 
     /// The cache, where it is ours.
     fn kv(&self) -> Option<&KvCache>;

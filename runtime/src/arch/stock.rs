@@ -9,6 +9,7 @@ use crate::rope::Scaling;
 use qwren_quant::block::codec;
 use qwren_quant::dtype::DType;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use zerocopy::{FromBytes, IntoBytes};
@@ -71,8 +72,15 @@ impl<'m> StockEngine<'m> {
         Ok(StockEngine { model, ctx, type_k: k, type_v: v, cache, widened, last: None, backend: Backend::new()? })
     }
 
-    /// Runs all layers; the results wait in `self.last`.
-    fn run(&mut self, start: usize, x: &[f32], every: bool, stop: &AtomicBool) -> std::result::Result<(), EngineError> {
+    /// Runs layers; the results wait in `self.last`.
+    fn run(
+        &mut self,
+        range: Range<usize>,
+        start: usize,
+        x: &[f32],
+        every: bool,
+        stop: &AtomicBool,
+    ) -> std::result::Result<(), EngineError> {
         let hp = self.model.hparams();
         let (n, layers) = (x.len() / hp.hidden, self.model.layers());
         let kv = start + n;
@@ -81,7 +89,7 @@ impl<'m> StockEngine<'m> {
         let input = b.input([hp.hidden, n])?;
         let (pos, mask) = (b.input_i32(n)?, b.input([kv, n])?);
         let mut e = Stock { engine: self, b, n, start, pos, mask };
-        let outputs = emit::layers(&mut e, layers, input, every)?;
+        let outputs = emit::layers(&mut e, layers, range, input, every)?;
         let mut graph = e.b.finish(&outputs)?;
         graph.input(input).copy_from_slice(x);
         graph.input_i32(pos).iter_mut().zip(start..).for_each(|(p, at)| *p = at as i32);
@@ -125,18 +133,25 @@ fn widen(model: &Model, weight: &Weight) -> Result<Rc<Region>> {
 }
 
 impl Engine for StockEngine<'_> {
-    fn layers(&mut self, start: usize, x: &[f32], stop: &AtomicBool) -> std::result::Result<&[f32], EngineError> {
-        self.run(start, x, false, stop)?;
+    fn layers(
+        &mut self,
+        range: Range<usize>,
+        start: usize,
+        x: &[f32],
+        stop: &AtomicBool,
+    ) -> std::result::Result<&[f32], EngineError> {
+        self.run(range, start, x, false, stop)?;
         Ok(self.results().next().unwrap_or(&[]))
     }
 
     fn every_layer(
         &mut self,
+        range: Range<usize>,
         start: usize,
         x: &[f32],
         stop: &AtomicBool,
     ) -> std::result::Result<Vec<Vec<f32>>, EngineError> {
-        self.run(start, x, true, stop)?;
+        self.run(range, start, x, true, stop)?;
         Ok(self.results().map(<[f32]>::to_vec).collect())
     }
 

@@ -3,8 +3,13 @@
 use std::ffi::OsString;
 
 /// Short spelling → long spelling.
-const SHORT: [(&str, &str); 4] =
-    [("-tb", "--threads-batch"), ("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v"), ("-sys", "--system")];
+const SHORT: [(&str, &str); 5] = [
+    ("-tb", "--threads-batch"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-ngl", "--gpu-layers"),
+    ("-sys", "--system"),
+];
 
 /// Options whose value is free text, so that the next argument is never an option.
 const TEXT: [&str; 11] = [
@@ -54,8 +59,8 @@ mod tests {
     #[test]
     fn short_spellings_become_long_ones() {
         assert_eq!(
-            expanded("q -t 2 -tb 4 -ctk=f32 -ctv f16"),
-            "q -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16"
+            expanded("q -t 2 -tb 4 -ctk=f32 -ctv f16 -ngl all"),
+            "q -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16 --gpu-layers all"
         );
         assert_eq!(expanded("q -sys Hi"), "q --system Hi");
     }

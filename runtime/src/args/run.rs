@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use qwren::gpu::{Event, Settings, Wanted};
 use qwren::kv::KvType;
 use qwren::machine;
 use qwren::model::Model;
-use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Threads, WORK_BYTES};
+use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Session, SessionError, Threads, WORK_BYTES};
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -50,6 +51,14 @@ pub struct RunArgs {
     /// Compute with ggml's own operations instead of ours: slower, for comparison
     #[arg(long, help_heading = "Machine")]
     pub stock_ops: bool,
+
+    /// Layers to compute on a GPU (also -ngl), the first ones: a number, `all`, or `auto` for what fits it and is faster there
+    #[arg(long, value_name = "N", value_parser = gpu_layers, conflicts_with = "stock_ops", help_heading = "Machine")]
+    pub gpu_layers: Option<Wanted>,
+
+    /// The GPU, as `qwren devices` lists it: its name, its number or a part of its description
+    #[arg(long, value_name = "D", requires = "gpu_layers", help_heading = "Machine")]
+    pub device: Option<String>,
 
     /// Don't read the whole file at the start: pages come as they are needed
     #[arg(long, help_heading = "Machine")]
@@ -113,6 +122,14 @@ fn batch(text: &str) -> Result<usize, String> {
     bounded(text, 1, MAX_BATCH)
 }
 
+fn gpu_layers(text: &str) -> Result<Wanted, String> {
+    match text {
+        "all" => Ok(Wanted::All),
+        "auto" => Ok(Wanted::Auto),
+        _ => text.parse().map(Wanted::Count).map_err(|_| "give a number of layers, `all` or `auto`".to_owned()),
+    }
+}
+
 fn bounded(text: &str, least: usize, most: usize) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (least..=most).contains(&n) => Ok(n),
@@ -138,6 +155,29 @@ impl RunArgs {
         }
         let may_move = !self.no_warm && !self.mmap;
         Ok(if may_move { Mover::new(model, cache_bytes(model, options)) } else { Mover::idle() })
+    }
+
+    /// A session, with layers on a GPU where that was asked for. That they can't be there is said, and no error.
+    pub fn session<'m>(
+        &self,
+        model: &'m Model,
+        options: &Options,
+        console: Console,
+    ) -> Result<Session<'m>, SessionError> {
+        let mut session = Session::new(model, options)?;
+        let Some(wanted) = self.gpu_layers.filter(|&wanted| wanted != Wanted::Count(0)) else { return Ok(session) };
+        let settings = Settings { wanted, device: self.device.clone() };
+        let tell = Box::new(move |event| match event {
+            Event::Step(text) => console.progress(text),
+            Event::Line(text) => console.note(text),
+        });
+        let placed = session.offload(options, &settings, tell).map(ToString::to_string);
+        console.end_progress();
+        match placed {
+            Ok(placement) => console.note(placement),
+            Err(fault) => console.note(format_args!("{fault}; the processor computes all layers")),
+        }
+        Ok(session)
     }
 
     fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {

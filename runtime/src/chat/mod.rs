@@ -23,7 +23,6 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use qwren::sampler::FileSampling;
-use qwren::session::Session;
 use qwren::template::{ChatTemplate, Render, TemplateError};
 use qwren::vocab::Vocab;
 use qwren_quant::gguf::Header;
@@ -71,7 +70,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let tools = args.tools.as_deref().map(tools::read).transpose()?;
     let grammar = args.grammar.compile(&vocab)?;
     let chronicle = chronicle(args, &model_name(header), console)?;
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     console.note(report::start_line(&model, &options, settings.sampling().seed.value));
 
     let prompt_cache = args.prompt_cache.load(&mut session, console);

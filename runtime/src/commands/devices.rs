@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use qwren::gpu::{self, Device, Kind};
 use qwren::machine;
 use qwren_quant::kernel::{Level, kernels, select, vec_ops};
 use serde::Serialize;
@@ -21,8 +22,10 @@ pub struct Args {
 struct Devices {
     cpu: Cpu,
     memory: Memory,
-    /// Offloading is no part of this build.
-    gpus: [(); 0],
+    /// What qwren-gpu sees.
+    gpus: Vec<Device>,
+    /// Why that is nothing.
+    gpu_fault: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,7 +83,11 @@ fn survey() -> anyhow::Result<Devices> {
         default_threads: machine::default_threads(),
     };
     let memory = Memory { total_bytes: machine::memory_total(), available_bytes: machine::memory_available() };
-    Ok(Devices { cpu, memory, gpus: [] })
+    let (gpus, gpu_fault) = match gpu::devices() {
+        Ok(gpus) => (gpus, None),
+        Err(fault) => (Vec::new(), Some(fault.to_string())),
+    };
+    Ok(Devices { cpu, memory, gpus, gpu_fault })
 }
 
 /// Instruction sets that matter here and that this processor has.
@@ -127,9 +134,20 @@ fn table(d: &Devices) -> String {
     for k in &cpu.kernels {
         out += &format!("kernel     {:<5} by {}\n", k.weight, k.kernel);
     }
-    out += &format!(
-        "kernel     vectors by {}\ngpu        not used: this build computes on the processor only\n",
-        cpu.vectors
-    );
+    out += &format!("kernel     vectors by {}\n", cpu.vectors);
+    for gpu in &d.gpus {
+        let kind = match gpu.kind {
+            Kind::Discrete => "memory of its own",
+            Kind::Integrated => "the processor's memory",
+            Kind::Other => "of an unknown kind",
+            Kind::Cpu => "computes on the processor: used only when named",
+        };
+        let (free, total) = (bytes(gpu.free_bytes), bytes(gpu.total_bytes));
+        let (name, description) = (&gpu.name, &gpu.description);
+        out += &format!("gpu        {name}: {description}; {kind}; {free} of {total} free\n");
+    }
+    if let Some(fault) = &d.gpu_fault {
+        out += &format!("gpu        none: {fault}\n");
+    }
     out
 }

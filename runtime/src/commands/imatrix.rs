@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use qwren::ops::fed::Fed;
-use qwren::session::{EvalError, Session};
+use qwren::session::EvalError;
 use qwren::vocab::{Specials, Vocab};
 use qwren_quant::gguf::{Quoted, WriteError};
 use qwren_quant::imatrix::{Origin, Sums, write_dat, write_gguf};
@@ -81,7 +81,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     }
     let options = args.run.options(ctx);
     args.run.prepare(&model, &options, console)?;
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     session.watch(Fed::new(&model, args.process_output))?;
     let out = OutputFile::create(&args.output, args.run.force)?;
 

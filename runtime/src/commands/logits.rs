@@ -4,8 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use qwren::session::Session;
-
 use crate::args::RunArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
@@ -41,7 +39,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let options = args.run.options(args.ids.len());
     args.run.prepare(&model, &options, console)?;
     let rows = args.last.map_or(args.ids.len(), |k| args.ids.len().min(k as usize));
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     let mut file = OutputFile::create(&args.output, args.run.force)?;
     let mut written = io::Write::write_all(&mut file, &npy::header(rows, vocab));
     session.eval_each(&args.ids, rows, &AtomicBool::new(false), &mut |_, logits| {

@@ -7,7 +7,6 @@ mod report;
 mod work;
 
 use qwren::machine;
-use qwren::session::Session;
 use qwren_quant::kernel::{Level, vec_ops};
 
 use crate::args::RunArgs;
@@ -74,7 +73,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         read_bytes_per_s: memory_speed::read_bytes_per_s(threads, machine::memory_available()),
         macs_per_s: arithmetic_speed::macs_per_s(threads, vec_ops(Level::detect()?)),
     };
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     let work = work::Work::of(&model, &options, limits);
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);

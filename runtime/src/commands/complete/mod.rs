@@ -5,7 +5,6 @@ mod output;
 use std::sync::Arc;
 
 use qwren::sampler::{Purpose, Sampler};
-use qwren::session::Session;
 use qwren::stream::FinishReason;
 use qwren::thinking::Part;
 use qwren::vocab::{Specials, Vocab};
@@ -88,7 +87,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     check_length(prompt.len(), options.ctx)?;
     let sampling = args.sampling.resolve(model.gguf().header(), Purpose::Complete)?.sampling();
     let grammar = args.grammar.compile(&vocab)?;
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     console.note(report::start_line(&model, &options, sampling.seed));
 
     let prompt_cache = args.prompt_cache.load(&mut session, console);

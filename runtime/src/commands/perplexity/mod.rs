@@ -9,7 +9,6 @@ mod score;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use qwren::session::Session;
 use qwren::vocab::Specials;
 
 use self::base::{BaseReader, BaseWriter, Shape};
@@ -72,7 +71,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         None => None,
     };
 
-    let mut session = Session::new(&model, &options)?;
+    let mut session = args.run.session(&model, &options, console)?;
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut score = Score::default();
     for (number, chunk) in chunks.iter().enumerate() {

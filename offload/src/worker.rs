@@ -1,0 +1,95 @@
+//! The worker's side: greets, then answers until its input ends.
+use crate::line;
+use crate::message::{Device, Layer, Open, Refusal, Reply, Request};
+use crate::shared::Shared;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::ops::Range;
+
+/// What computes.
+pub trait Worker {
+    /// All devices.
+    ///
+    /// # Errors
+    /// They can't be listed.
+    fn devices(&mut self) -> Result<Vec<Device>, Refusal>;
+
+    /// See [`Request::Open`].
+    ///
+    /// # Errors
+    /// No such device, or it is unfit.
+    fn open(&mut self, open: Open) -> Result<Device, Refusal>;
+
+    /// See [`Request::Load`]; `norms` are the layer's norms.
+    ///
+    /// # Errors
+    /// There is no room, the device can't compute with it, or a file can't be read.
+    fn load(&mut self, layer: &Layer, norms: &[f32], files: &[File]) -> Result<(), Refusal>;
+
+    /// See [`Request::Prepare`].
+    ///
+    /// # Errors
+    /// There is no room, or the device can't compute it.
+    fn prepare(&mut self) -> Result<(), Refusal>;
+
+    /// Runs `layers` on `x` `[n, hidden]` at positions from `start` on.
+    ///
+    /// # Errors
+    /// They can't be computed.
+    fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal>;
+}
+
+/// Answers on standard output until standard input ends. If the process that started this one dies, this one dies with it,
+/// whatever it does.
+///
+/// # Errors
+/// Pipes that break.
+pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Result<()> {
+    // If it died before this, standard input has ended.
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let shared = Shared::open(memory)?;
+    let (mut input, mut output) = (BufReader::new(io::stdin()), io::stdout());
+    line::write(&mut output, &Reply::Hello { version: crate::VERSION })?;
+    let mut x = Vec::new();
+    let mut hidden = 0;
+    while let Some(request) = line::read::<Request>(&mut input)? {
+        let reply = match request {
+            Request::Devices => worker.devices().map(Reply::Devices),
+            Request::Open(open) => {
+                hidden = open.shape.hidden;
+                worker.open(open).map(Reply::Opened)
+            }
+            Request::Load(layer) => {
+                x.resize(layer.norms.min(shared.len()), 0.0);
+                shared.read(&mut x);
+                worker.load(&layer, &x, files).map(|()| Reply::Done)
+            }
+            Request::Prepare => worker.prepare().map(|()| Reply::Done),
+            Request::Eval { first, end, start, n } => {
+                x.resize(n.saturating_mul(hidden).min(shared.len()), 0.0);
+                shared.read(&mut x);
+                worker.eval(first..end, start, &mut x).map(|()| {
+                    shared.write(&x);
+                    Reply::Done
+                })
+            }
+        };
+        line::write(&mut output, &reply.unwrap_or_else(Reply::Refused))?;
+    }
+    Ok(())
+}
+
+/// Opens what a worker was given: the numbers of descriptors that it inherited, the shared memory's first, then the files'.
+///
+/// # Errors
+/// They aren't that.
+pub fn descriptors(mut numbers: impl Iterator<Item = String>) -> io::Result<(File, Vec<File>)> {
+    // Opened anew, which makes no assumption about who owns the inherited descriptor.
+    let open = |number: String, write: bool| {
+        let number: u32 = number.parse().map_err(|_| io::Error::other(format!("{number} is no descriptor")))?;
+        File::options().read(true).write(write).open(format!("/proc/self/fd/{number}"))
+    };
+    let memory = numbers.next().ok_or_else(|| io::Error::other("shared memory is missing"))?;
+    Ok((open(memory, true)?, numbers.map(|number| open(number, false)).collect::<io::Result<_>>()?))
+}

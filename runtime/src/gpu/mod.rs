@@ -1,0 +1,96 @@
+//! The first layers of a model on a GPU: in a process of its own, `qwren-gpu`, so that a driver can end that process and
+//! nothing else. This one holds the tokens and the weights; whatever happens, it computes those layers itself.
+//!
+//! * [`child`]: the process, its pipes, and what can go wrong with them
+//! * [`plan`]: a model as the child is told of it
+//! * [`fit`]: how many layers
+//! * [`remote`]: a child that is ready, and how long it may take
+//! * [`start`]: from nothing to a child that was checked
+//! * [`check`]: its results beside ours
+pub mod check;
+pub mod child;
+pub mod fit;
+pub mod plan;
+pub mod remote;
+pub mod start;
+
+pub use child::Fault;
+pub use qwren_offload::message::{Device, Kind};
+pub use remote::Remote;
+
+use qwren_offload::message::{Reply, Request};
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+
+/// For what is not stopped.
+pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// How many layers were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many, the first ones; all if there are fewer.
+    Count(usize),
+    /// All, and fewer if the device has no room for all.
+    All,
+    /// As many as fit, and none if that makes nothing faster.
+    Auto,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Layers.
+    pub wanted: Wanted,
+    /// The device's name, its number, or a part of its description. Without it, one that computes on the CPU isn't taken.
+    pub device: Option<String>,
+}
+
+/// What is heard of the work in the child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// What is being done at the start; the next one replaces it.
+    Step(String),
+    /// A line that stays.
+    Line(String),
+}
+
+/// Who hears it.
+pub type Tell = Box<dyn FnMut(Event)>;
+
+/// Which layers are computed where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The device.
+    pub device: String,
+    /// Layers there: the first ones.
+    pub there: usize,
+    /// Layers of the model.
+    pub all: usize,
+    /// Why there aren't more.
+    pub limit: Option<&'static str>,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Placement { device, there, all, limit } = self;
+        write!(f, "{device} computes {there} of {all} layers, the processor ")?;
+        match all - there {
+            0 => write!(f, "the output")?,
+            rest => write!(f, "{rest} and the output")?,
+        }
+        limit.map_or(Ok(()), |limit| write!(f, " ({limit})"))
+    }
+}
+
+/// The devices that `qwren-gpu` sees.
+///
+/// # Errors
+/// It isn't there, or has none.
+pub fn devices() -> Result<Vec<Device>, Fault> {
+    let mut child = child::Child::start(&[], 1)?;
+    match child.ask(&Request::Devices, child::patience() * child::DRIVER)? {
+        Reply::Devices(devices) => Ok(devices),
+        Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
+        _ => Err(Fault::Alien),
+    }
+}

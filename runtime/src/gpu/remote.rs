@@ -1,0 +1,163 @@
+//! A child that is ready to compute, and how long it may take.
+use super::child::{Child, DRIVER, SHADERS, patience};
+use super::{Device, Event, Fault, Placement, Tell};
+use qwren_offload::message::{Reply, Request};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+/// Layers in a child.
+pub struct Remote {
+    pub(super) child: Child,
+    pub(super) device: Device,
+    pub(super) layers: usize,
+    pub(super) hidden: usize,
+    pub(super) pace: Pace,
+    /// When a reply that an interrupt left behind must have come.
+    pub(super) due: Option<Instant>,
+    pub(super) tell: Tell,
+    pub(super) placement: Placement,
+}
+
+/// How fast the child was so far, and so how long it may take before it is taken to hang.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Pace {
+    /// The slowest, for a token in a layer.
+    slowest: Duration,
+    /// Kinds of batches that were computed: a bit each. The first of its kind waits for shaders to be translated.
+    seen: u16,
+    /// It passed its check.
+    checked: bool,
+}
+
+/// A device slows down with heat, other work, and the length of the context.
+const SLOWER: u32 = 20;
+
+/// Batches of one kind are computed by the same shaders.
+fn kind(n: usize) -> u16 {
+    let kind = match n {
+        0..=8 => n,
+        9..=32 => 9,
+        33..=64 => 10,
+        _ => 11,
+    };
+    1 << kind
+}
+
+impl Pace {
+    /// How long `n` tokens in `layers` layers may take.
+    fn limit(self, n: usize, layers: usize) -> Duration {
+        let work = u32::try_from(n.saturating_mul(layers)).unwrap_or(u32::MAX);
+        let known = patience().saturating_add(self.slowest.saturating_mul(SLOWER).saturating_mul(work));
+        // Batches of a kind may still differ in shaders, such as those for multiples of some width: the check meets most.
+        let unknown = match (self.checked, self.seen & kind(n)) {
+            (false, _) => patience() * SHADERS,
+            (true, 0) => patience() * DRIVER,
+            (true, _) => Duration::ZERO,
+        };
+        known.saturating_add(unknown)
+    }
+
+    fn learn(&mut self, took: Duration, n: usize, layers: usize) {
+        if self.seen & kind(n) != 0 {
+            let each = took / u32::try_from(n * layers).unwrap_or(u32::MAX).max(1);
+            self.slowest = self.slowest.max(each);
+        }
+        self.seen |= kind(n);
+    }
+
+    /// From now on a kind of batch that wasn't seen yet is unusual.
+    pub fn end_of_check(&mut self) {
+        self.checked = true;
+    }
+}
+
+impl Remote {
+    /// How many layers are there: the first ones.
+    pub fn layers(&self) -> usize {
+        self.layers
+    }
+
+    /// Which layers are computed where.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Says that the child was checked: what it does from now on should take no surprisingly long time.
+    pub fn end_of_check(&mut self) {
+        self.pace.end_of_check();
+    }
+
+    /// Says something to whoever listens.
+    pub fn tell(&mut self, event: Event) {
+        (self.tell)(event);
+    }
+
+    /// Runs `range` on `x` `[n, hidden]`, tokens at positions from `start` on, in place. False when `stop` was set meanwhile: `x`
+    /// is as it was, and the child goes on.
+    ///
+    /// # Errors
+    /// The child is of no more use; `x` is as it was.
+    pub fn eval(&mut self, range: Range<usize>, start: usize, x: &mut [f32], stop: &AtomicBool) -> Result<bool, Fault> {
+        if !self.settle(stop)? {
+            return Ok(false);
+        }
+        let (n, layers) = (x.len() / self.hidden, range.len());
+        let limit = self.pace.limit(n, layers);
+        let begin = Instant::now();
+        self.child.shared.write(x);
+        self.child.send(&Request::Eval { first: range.start, end: range.end, start, n })?;
+        match self.child.receive(limit, stop)? {
+            None => {
+                self.due = Some(begin + limit);
+                return Ok(false);
+            }
+            Some(Reply::Done) => {}
+            Some(Reply::Refused(refusal)) => return Err(Fault::Refused(refusal)),
+            Some(_) => return Err(Fault::Alien),
+        }
+        self.pace.learn(begin.elapsed(), n, layers);
+        let mut y = vec![0.0; x.len()];
+        self.child.shared.read(&mut y);
+        // One that isn't finite makes all that follow so: a sum tells of each.
+        if !y.iter().map(|v| v * 0.0).sum::<f32>().eq(&0.0) {
+            return Err(Fault::Nan(self.device.name.clone()));
+        }
+        x.copy_from_slice(&y);
+        Ok(true)
+    }
+
+    /// Waits for what an interrupt left behind; false when there is another.
+    fn settle(&mut self, stop: &AtomicBool) -> Result<bool, Fault> {
+        let Some(due) = self.due else { return Ok(true) };
+        let left = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        match self.child.receive(left, stop)? {
+            None => Ok(false),
+            Some(_) => {
+                self.due = None;
+                Ok(true)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_grow_with_the_work_and_leave_time_for_shaders() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.limit(1, 4), patience() * (1 + SHADERS));
+        // Shaders took most of it.
+        pace.learn(Duration::from_secs(100), 1, 4);
+        assert_eq!(pace.limit(1, 4), patience() * (1 + SHADERS));
+        pace.learn(Duration::from_millis(40), 1, 4);
+        pace.learn(Duration::from_millis(4), 1, 4);
+        pace.end_of_check();
+        assert_eq!(pace.limit(1, 4), patience() + Duration::from_millis(40 * 20), "the slowest counts");
+        assert_eq!(pace.limit(512, 4), patience() * (1 + DRIVER) + Duration::from_millis(512 * 40 * 20));
+        pace.learn(Duration::from_millis(40), 100, 4);
+        assert_eq!(pace.limit(512, 4), patience() + Duration::from_millis(512 * 40 * 20));
+    }
+}

@@ -1,0 +1,144 @@
+//! From nothing to a child that holds layers: as many as were asked for, or fewer where the device has no room for them.
+use super::child::{Child, DRIVER, SHADERS, patience};
+use super::remote::{Pace, Remote};
+use super::{Device, Event, Fault, Placement, Settings, Tell, Wanted, fit, plan};
+use crate::model::Model;
+use crate::session::Options;
+use qwren_offload::message::{Layer, Open, Reply, Request};
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// Layers are read at least so fast, in bytes a second: from a slow card over a slow bus.
+const SLOWEST_READ: u64 = 10 << 20;
+/// A driver may crash where others say that there is no memory; so many crashes are taken for that.
+const CRASHES: usize = 2;
+
+/// Tokens whose time decides.
+const TIMED: usize = 5;
+
+/// Why an attempt failed.
+enum Attempt {
+    /// Fewer layers may do: so many were loaded.
+    Room(usize),
+    /// The child ended, when so many were loaded.
+    Crash(usize, Fault),
+    /// Nothing else to try.
+    Fault(Fault),
+}
+
+impl From<Fault> for Attempt {
+    fn from(fault: Fault) -> Attempt {
+        Attempt::Fault(fault)
+    }
+}
+
+/// Starts a child and gives it layers of `model`.
+///
+/// # Errors
+/// As [`Fault`] says; `tell` comes back too late to be of use.
+pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Tell) -> Result<Remote, Fault> {
+    let layers: Vec<Layer> = model.layers().iter().map(|layer| plan::layer(model, layer)).collect();
+    let open = Open {
+        device: settings.device.clone(),
+        ctx: options.ctx,
+        batch: options.batch.min(options.ctx),
+        type_k: plan::kv_type(options.type_k),
+        type_v: plan::kv_type(options.type_v),
+        shape: plan::shape(model.hparams())?,
+    };
+    let mut crashes = 0;
+    let (mut wanted, mut limit) = (None, None);
+    loop {
+        let (mut child, device) = opened(model, &open)?;
+        let first = fit::first_try(model, options, settings.wanted, &device);
+        if settings.wanted == Wanted::Auto && first < layers.len() {
+            limit = Some("as many as its free memory holds");
+        }
+        let n = *wanted.get_or_insert(first);
+        if n == 0 {
+            return Err(Fault::Room(device.name));
+        }
+        let next = match fill(&mut child, &device, model, &layers[..n], &mut tell) {
+            Ok(()) => {
+                let (there, all) = (n, layers.len());
+                let name = format!("{} ({})", device.name, device.description);
+                let placement = Placement { device: name, there, all, limit };
+                let (hidden, pace) = (open.shape.hidden, Pace::default());
+                return Ok(Remote { child, device, layers: n, hidden, pace, due: None, tell, placement });
+            }
+            Err(Attempt::Fault(fault)) => return Err(fault),
+            Err(Attempt::Room(loaded)) => fit::next_try(n, loaded),
+            Err(Attempt::Crash(loaded, fault)) => {
+                crashes += 1;
+                if crashes > CRASHES {
+                    return Err(fault);
+                }
+                fit::next_try(n, loaded)
+            }
+        };
+        limit = Some("more didn't fit its memory");
+        tell(Event::Step(format!("{} has no room for {n} layers: trying {next}", device.name)));
+        wanted = Some(next);
+    }
+}
+
+/// A child with an open device.
+fn opened(model: &Model, open: &Open) -> Result<(Child, Device), Fault> {
+    let files: Vec<&File> = model.gguf().parts().iter().map(|part| part.file()).collect();
+    // Activations of a batch, or a layer's norms.
+    let floats = (open.batch * open.shape.hidden).max(2 * (open.shape.hidden + open.shape.head_dim));
+    let mut child = Child::start(&files, floats)?;
+    match child.ask(&Request::Open(open.clone()), patience() * DRIVER)? {
+        Reply::Opened(device) => Ok((child, device)),
+        Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
+        _ => Err(Fault::Alien),
+    }
+}
+
+/// Loads the layers, and has the child get ready.
+fn fill(child: &mut Child, device: &Device, model: &Model, layers: &[Layer], tell: &mut Tell) -> Result<(), Attempt> {
+    for (i, layer) in layers.iter().enumerate() {
+        tell(Event::Step(format!("{}: layer {} of {}", device.name, i + 1, layers.len())));
+        child.shared.write(&plan::norms(&model.layers()[i]));
+        let reading = Duration::from_secs(plan::bytes(layer) / SLOWEST_READ);
+        done(child.ask(&Request::Load(layer.clone()), patience() * DRIVER + reading), i)?;
+    }
+    tell(Event::Step(format!("{}: getting ready, which takes longer the first time", device.name)));
+    done(child.ask(&Request::Prepare, patience() * SHADERS), layers.len())
+}
+
+fn done(reply: Result<Reply, Fault>, loaded: usize) -> Result<(), Attempt> {
+    match reply {
+        Ok(Reply::Done) => Ok(()),
+        Ok(Reply::Refused(refusal)) if refusal.memory => Err(Attempt::Room(loaded)),
+        Ok(Reply::Refused(refusal)) => Err(Fault::Refused(refusal).into()),
+        Ok(_) => Err(Fault::Alien.into()),
+        Err(fault @ Fault::Gone(_)) => Err(Attempt::Crash(loaded, fault)),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Compares how long the child's layers take for one token there and here: `cpu` runs them on the token at a position.
+///
+/// # Errors
+/// [`Fault::Slower`], or the child's.
+pub fn compare(
+    remote: &mut Remote,
+    x: &[f32],
+    cpu: &mut dyn FnMut(usize, &[f32]) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let (mut there, mut here) = (Duration::MAX, Duration::MAX);
+    for (position, token) in x.chunks_exact(remote.hidden).take(TIMED).enumerate() {
+        let mut token_there = token.to_vec();
+        let begin = Instant::now();
+        remote.eval(0..remote.layers, position, &mut token_there, &super::NEVER)?;
+        there = there.min(begin.elapsed());
+        let begin = Instant::now();
+        cpu(position, token)?;
+        here = here.min(begin.elapsed());
+    }
+    if there < here {
+        return Ok(());
+    }
+    Err(Fault::Slower { device: remote.device.name.clone(), layers: remote.layers, there, here })
+}

@@ -1,0 +1,92 @@
+//! A session whose first layers are computed in another process, and what happens when that ends.
+use super::{EvalError, Options, Session};
+use crate::arch::EngineError;
+use crate::gpu::{self, Event, Fault, Placement, Settings, Tell};
+use std::sync::atomic::AtomicBool;
+
+impl Session<'_> {
+    /// Has the model's first layers computed on a GPU from now on, as `settings` say; `options` are those that the session was
+    /// made with. If that fails later, `tell` hears why, and the layers are computed here again. The session is empty
+    /// afterwards.
+    ///
+    /// # Errors
+    /// Why all layers stay here.
+    pub fn offload(&mut self, options: &Options, settings: &Settings, tell: Tell) -> Result<&Placement, Fault> {
+        self.truncate(0);
+        let mut remote = gpu::start::start(self.model, options, settings, tell)?;
+        remote.tell(Event::Step(format!("{}: checking it against the processor", remote.placement().device)));
+        let ids = self.sample();
+        self.embed(&ids);
+        let x = std::mem::take(&mut self.x);
+        let here = |e: EngineError| Fault::Here(EvalError::from(e).to_string());
+        let engine = &mut self.engine;
+        gpu::check::check(&mut remote, self.model.layers(), &x, (self.batch, self.ctx), &mut |layer, start, x| {
+            Ok(engine.layers(layer..layer + 1, start, x, &gpu::NEVER).map_err(here)?.to_vec())
+        })?;
+        remote.end_of_check();
+        if settings.wanted == gpu::Wanted::Auto {
+            let layers = remote.layers();
+            gpu::start::compare(&mut remote, &x, &mut |start, x| {
+                engine.layers(0..layers, start, x, &gpu::NEVER).map(drop).map_err(here)
+            })?;
+        }
+        Ok(self.remote.insert(remote).placement())
+    }
+
+    /// Tokens from all over the vocabulary.
+    fn sample(&self) -> Vec<u32> {
+        let vocab = self.model.hparams().vocab;
+        (0..gpu::check::TOKENS).map(|i| (i * vocab / gpu::check::TOKENS) as u32).collect()
+    }
+
+    /// Which layers are computed where, when not all are here.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.remote.as_ref().map(|remote| remote.placement())
+    }
+
+    /// Runs the other process's layers on the embeddings of `tokens` in `self.x`, in place, and says how many those are. None
+    /// are left when it fails.
+    pub(super) fn remote_layers(&mut self, tokens: &[u32], stop: &AtomicBool) -> Result<usize, EvalError> {
+        let Some(remote) = &mut self.remote else { return Ok(0) };
+        let layers = remote.layers();
+        match remote.eval(0..layers, self.tokens.len(), &mut self.x, stop) {
+            Ok(true) => Ok(layers),
+            Ok(false) => Err(EvalError::Interrupted),
+            Err(fault) => self.take_back(&fault, tokens, stop).map(|()| 0),
+        }
+    }
+
+    /// As [`Session::remote_layers`], adding the residual stream after each layer to `states`.
+    pub(super) fn remote_every_layer(
+        &mut self,
+        tokens: &[u32],
+        states: &mut Vec<Vec<f32>>,
+    ) -> Result<usize, EvalError> {
+        let layers = self.remote.as_ref().map_or(0, |remote| remote.layers());
+        for i in 0..layers {
+            let Some(remote) = &mut self.remote else { break };
+            if let Err(fault) = remote.eval(i..i + 1, self.tokens.len(), &mut self.x, &gpu::NEVER) {
+                states.clear();
+                self.take_back(&fault, tokens, &gpu::NEVER)?;
+                return Ok(0);
+            }
+            states.push(self.x.clone());
+        }
+        Ok(layers)
+    }
+
+    /// Computes the lost layers' part of the cache for the tokens that it holds; `self.x` gets the embeddings of `tokens`.
+    /// After an interrupt it holds those that were done.
+    fn take_back(&mut self, fault: &Fault, tokens: &[u32], stop: &AtomicBool) -> Result<(), EvalError> {
+        let Some(mut remote) = self.remote.take() else { return Ok(()) };
+        remote.tell(Event::Line(format!("{fault}; the processor goes on with its layers")));
+        let held = std::mem::take(&mut self.tokens);
+        for chunk in held.chunks(self.batch) {
+            self.embed(chunk);
+            self.engine.layers(0..remote.layers(), self.tokens.len(), &self.x, stop)?;
+            self.tokens.extend(chunk);
+        }
+        self.embed(tokens);
+        Ok(())
+    }
+}

@@ -1,0 +1,284 @@
+//! Layers in another process: the same results wherever they are computed, and whatever becomes of that process.
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qwren_quant::dtype::DType;
+use qwren_tests::cli::{qwren, random_model, run};
+use qwren_tests::offload::{floats, logits, told, with_gpu};
+use qwren_tests::tiny::{PLAIN, Sizes, Tiny};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+fn stand_in() -> PathBuf {
+    env!("CARGO_BIN_EXE_qwren-gpu-stand-in").into()
+}
+
+/// `qwren COMMAND` with a stand-in that fails in this way.
+fn command(fault: &str, command: &str, model: &Path, args: &[&str]) -> Command {
+    let mut c = with_gpu(&stand_in(), command, model, args);
+    c.env("STAND_IN", fault);
+    c
+}
+
+const FOUR: Sizes = Sizes { layers: 4, ..PLAIN };
+const IDS: [u32; 20] = [5, 17, 99, 3, 41, 62, 8, 8, 90, 27, 33, 71, 2, 56, 14, 6, 80, 49, 1, 22];
+
+/// A model of four layers, and its logits without a GPU.
+fn model(tiny: &Tiny) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    tiny.write(&path, 7, |_, _| ());
+    let (here, _) = logits(command("", "logits", &path, &["-b", "8"]), &IDS);
+    (dir, path, here)
+}
+
+#[test]
+fn logits_are_the_same_wherever_layers_are_computed() {
+    let experts = Sizes { experts: Some((6, 2)), ..FOUR };
+    for tiny in [Tiny::new(&FOUR, DType::Q8_0), Tiny::new(&experts, DType::F16)] {
+        let (_dir, path, here) = model(&tiny);
+        for (ngl, says) in [
+            ("1", "computes 1 of 4 layers, the processor 3 and the output"),
+            ("3", "computes 3 of 4 layers, the processor 1 and the output"),
+            ("4", "computes 4 of 4 layers, the processor the output"),
+            ("99", "computes 4 of 4 layers, the processor the output"),
+            ("all", "computes 4 of 4 layers, the processor the output"),
+        ] {
+            let (there, ended) = logits(command("", "logits", &path, &["-b", "8", "-ngl", ngl]), &IDS);
+            assert_eq!(told(&ended).first().copied(), Some(format!("Vulkan0 (Stand-in) {says}").as_str()));
+            assert!(there == here, "-ngl {ngl} changes the logits");
+        }
+        // None, and nothing is started.
+        let (there, ended) = logits(command("start", "logits", &path, &["-b", "8", "-ngl", "0"]), &IDS);
+        assert!(there == here && told(&ended).len() == 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
+    let (_dir, path, here) = model(&Tiny::new(&FOUR, DType::F16));
+    for (fault, patience, says) in [
+        (
+            "start",
+            "60",
+            "qwren-gpu ended unexpectedly (exit code 127: error while loading shared libraries: libvulkan.so.1",
+        ),
+        ("greeting", "60", "qwren-gpu is of another version than qwren; install both from one release"),
+        ("version", "60", "qwren-gpu is of another version than qwren"),
+        ("silent", "0.1", "qwren-gpu did not answer within 1 s"),
+        ("no-device", "60", "no Vulkan driver found"),
+        ("limits", "60", "Vulkan0: buffers of 64 KiB are too small for this model"),
+        ("wrong", "60", "Vulkan0 computes wrong numbers (layer 0, 8 at once: off by "),
+        ("room:0", "60", "Vulkan0 has no room for a layer"),
+        ("crash-room:0", "60", "qwren-gpu ended unexpectedly (signal 6: stand-in: the device was lost)"),
+    ] {
+        let mut c = command(fault, "logits", &path, &["-b", "8", "-ngl", "all"]);
+        c.env("QWREN_GPU_PATIENCE", patience);
+        let (there, ended) = logits(c, &IDS);
+        let lines = told(&ended);
+        assert!(lines.len() == 2 && lines[0].starts_with(says), "{fault}: {}", ended.stderr);
+        assert!(lines[0].ends_with("; the processor computes all layers"), "{}", lines[0]);
+        assert!(there == here, "{fault}");
+    }
+    for (program, says) in
+        [("/nowhere/qwren-gpu", "/nowhere/qwren-gpu can't be started: "), ("", "qwren-gpu is not installed")]
+    {
+        let mut c = command("", "logits", &path, &["-b", "8", "-ngl", "all"]);
+        c.env("QWREN_GPU", program).env("PATH", "/nowhere");
+        let (there, ended) = logits(c, &IDS);
+        assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn other_architectures_stay_here() {
+    let (_dir, path, here) = model(&Tiny::llama(&FOUR, DType::F16));
+    let (there, ended) = logits(command("", "logits", &path, &["-b", "8", "-ngl", "all"]), &IDS);
+    let says =
+        "layers of this architecture (llama) are computed on the processor only; the processor computes all layers";
+    assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
+}
+
+#[test]
+fn v4_fewer_layers_are_tried_when_memory_is_short() {
+    let (_dir, path, here) = model(&Tiny::new(&FOUR, DType::F16));
+    for (fault, layers) in [("room:2", 2), ("room:3", 3), ("crash-room:2", 2), ("crash-room:3", 3)] {
+        let (there, ended) = logits(command(fault, "logits", &path, &["-b", "8", "-ngl", "all"]), &IDS);
+        let says = format!("Vulkan0 (Stand-in) computes {layers} of 4 layers, ");
+        assert!(told(&ended)[0].starts_with(&says), "{fault}: {}", ended.stderr);
+        assert!(ended.stderr.contains("(more didn't fit its memory)") && there == here, "{fault}");
+    }
+}
+
+#[test]
+fn auto_fits_the_free_memory_and_makes_nothing_slower() {
+    let (_dir, path, _) = model(&Tiny::new(&FOUR, DType::F16));
+    let says = |fault: &str| {
+        told(&logits(command(fault, "logits", &path, &["-b", "8", "-ngl", "auto"]), &IDS).1)[0].to_owned()
+    };
+    let slow = says("slow");
+    assert!(slow.contains("ms for a token in 4 layers, the processor "), "{slow}");
+    assert!(slow.contains("; the processor computes all layers"), "{slow}");
+    // 256 MiB are left alone.
+    assert!(says("free:1000000").starts_with("Vulkan0 has no room for a layer; the processor"));
+}
+
+/// Runs `complete` with a prompt of three batches.
+fn complete(fault: &str, args: &[&str]) -> qwren_tests::cli::Run {
+    let args = [&["-p", "Once upon a time", "-b", "4", "-n", "12", "--temp", "0"], args].concat();
+    let mut c = command(fault, "complete", &random_model(), &args);
+    c.env("QWREN_GPU_PATIENCE", "2");
+    run(c, "")
+}
+
+#[test]
+fn v3_an_answer_goes_on_when_the_device_is_lost() {
+    let here = complete("", &[]).ok();
+    for (what, says) in [
+        ("kill", "qwren-gpu ended unexpectedly (signal 9"),
+        ("abort", "qwren-gpu ended unexpectedly (signal 6: stand-in: the device was lost)"),
+        ("hang", "qwren-gpu did not answer within "),
+        ("refuse", "the stand-in refuses"),
+        ("nan", "Vulkan0 gave results that are no numbers"),
+    ] {
+        for when in ["prefill", "decode"] {
+            let ended = complete(&format!("{what}@{when}"), &["-ngl", "2"]);
+            assert_eq!(ended.code, Some(0));
+            assert_eq!(ended.stdout, here, "{what}@{when}");
+            let told: Vec<&str> =
+                ended.stderr.lines().filter(|l| l.contains("qwren-gpu") || l.starts_with(says)).collect();
+            assert!(told.len() == 1 && told[0].starts_with(says), "{what}@{when}: {}", ended.stderr);
+            assert!(told[0].ends_with("; the processor goes on with its layers"), "{}", told[0]);
+        }
+    }
+    let whole = complete("", &["-ngl", "all"]);
+    assert!(whole.stdout == here && !whole.stderr.contains("goes on"));
+}
+
+#[test]
+fn a_conversation_survives() {
+    let questions = "{\"role\":\"user\",\"content\":\"One?\"}\n{\"role\":\"user\",\"content\":\"Two?\"}\n";
+    let talk = |fault: &str, ngl: &str| {
+        let args = ["--jsonl", "-n", "8", "--temp", "0", "-b", "16", "-ngl", ngl, "--quiet"];
+        run(command(fault, "chat", &random_model(), &args), questions).ok()
+    };
+    let texts = |out: &str| -> Vec<String> {
+        let lines = out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+        lines.map(|v| v["content"].to_string()).collect()
+    };
+    let here = texts(&talk("", "0"));
+    assert_eq!(here.len(), 2);
+    for fault in ["kill@prefill", "kill@decode"] {
+        assert_eq!(texts(&talk(fault, "2")), here, "{fault}");
+    }
+}
+
+#[test]
+fn what_needs_all_layers_here_says_so() {
+    let model = random_model();
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    fs::write(&text, "Once upon a time there was a model that told stories to everybody. ".repeat(4)).unwrap();
+    let text = text.to_str().unwrap();
+    let perplexity = |ngl: &str| {
+        run(command("", "perplexity", &model, &["-f", text, "-c", "32", "--json", "--quiet", "-ngl", ngl]), "").ok()
+    };
+    assert_eq!(perplexity("0"), perplexity("2"));
+    // What needs our own operations everywhere says so.
+    let out = dir.path().join("imatrix");
+    let args = ["-f", text, "-c", "32", "-o", out.to_str().unwrap(), "--quiet", "-ngl", "2"];
+    let ended = run(command("", "imatrix", &model, &args), "");
+    assert!(ended.code == Some(2) && ended.stderr.contains("without --stock-ops and -ngl"), "{}", ended.stderr);
+    let cache = dir.path().join("cache");
+    let args = ["-p", "Once", "-n", "2", "--prompt-cache", cache.to_str().unwrap(), "-ngl", "2"];
+    let ended = run(command("", "complete", &model, &args), "");
+    assert!(
+        ended.stderr.contains("can't be used with --stock-ops, nor while layers are computed on a GPU"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.code == Some(0) && !cache.exists());
+}
+
+#[test]
+fn wrong_usage_is_refused() {
+    let model = random_model();
+    for args in [&["-ngl", "many"][..], &["-ngl", "-1"], &["--device", "Vulkan0"], &["-ngl", "2", "--stock-ops"]] {
+        assert_eq!(run(command("", "complete", &model, args), "x").code, Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn devices_lists_what_the_program_sees() {
+    let devices = |fault: &str, args: &[&str]| {
+        let mut c = qwren(["devices"]);
+        c.args(args).env("QWREN_GPU", stand_in()).env("STAND_IN", fault);
+        run(c, "").ok()
+    };
+    assert!(devices("", &[]).contains("gpu        Vulkan0: Stand-in; memory of its own; "));
+    assert!(devices("no-device", &[]).contains("gpu        none: no Vulkan driver found\n"));
+    let json: serde_json::Value = serde_json::from_str(&devices("", &["--json"])).unwrap();
+    assert_eq!(json["gpus"][0]["kind"], "discrete");
+}
+
+/// The children of a process.
+fn children(pid: u32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|n| n.parse().unwrap()).collect()
+}
+
+fn wait_until(mut done: impl FnMut() -> bool, what: &str) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn the_process_ends_with_ours_even_when_it_is_stopped() {
+    let mut c = command("", "chat", &random_model(), &["--jsonl", "-ngl", "2"]);
+    c.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut ours = c.spawn().unwrap();
+    // Ready when it tells where the layers are.
+    let mut lines = BufReader::new(ours.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    let line = lines.find(|line| line.starts_with("Vulkan0")).unwrap();
+    let theirs = children(ours.id());
+    assert_eq!(theirs.len(), 1, "{line}");
+    let theirs = Pid::from_raw(theirs[0]).unwrap();
+    kill_process(theirs, Signal::STOP).unwrap();
+    ours.kill().unwrap();
+    ours.wait().unwrap();
+    let gone = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", theirs.as_raw_nonzero())).unwrap_or_default();
+        test_kill_process(theirs).is_err() || stat.contains(") Z ")
+    };
+    wait_until(gone, "it lives on");
+}
+
+#[test]
+fn t1_an_interrupt_does_not_wait_for_the_device() {
+    let mut c =
+        command("hang@prefill", "complete", &random_model(), &["-p", "Once upon a time", "-b", "4", "-ngl", "2"]);
+    c.env("QWREN_GPU_PATIENCE", "3600");
+    c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut ours = c.spawn().unwrap();
+    let mut lines = BufReader::new(ours.stderr.take().unwrap()).lines().map(|line| line.unwrap());
+    lines.find(|line| line.contains(" | seed ")).expect("what runs: reading the prompt comes next");
+    thread::sleep(Duration::from_millis(300));
+    kill_process(Pid::from_child(&ours), Signal::INT).unwrap();
+    assert_eq!(ours.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    ours.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn the_array_is_read_as_floats() {
+    let mut npy = b"\x93NUMPY\x01\x00\x04\x00abc\n".to_vec();
+    npy.write_all(&1.5_f32.to_le_bytes()).unwrap();
+    assert_eq!(floats(&npy), [1.5]);
+}
