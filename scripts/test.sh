@@ -3,22 +3,46 @@
 #
 #   scripts/test.sh          format, lints, release build, all tests on this machine
 #   scripts/test.sh --arm    the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
+#   scripts/test.sh --vulkan qwren-gpu: format, lints, build, and its tests on a Vulkan driver that needs no GPU
 #   scripts/test.sh --all    the native suite, and what CI has time for of the others
 #
 # QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+step() { printf '\n== %s\n' "$*"; }
+
+# Its own workspace, and its own .cargo/config.toml: cargo is started in its folder. What it builds lies beside qwren.
+vulkan() {
+  scripts/setup.sh
+  scripts/setup-vulkan.sh
+  local target=${CARGO_TARGET_DIR:-$PWD/target}
+  step "qwren-gpu: format, lints, build"
+  (
+    cd gpu
+    cargo fmt --check
+    # One profile: ggml and its shaders take minutes.
+    cargo clippy --release --all-targets --locked --target-dir "$target" -- -D warnings
+    cargo build --release --locked --target-dir "$target"
+    cargo test --release --locked --target-dir "$target"
+  )
+  cargo build --release --locked -p qwren -p qwren-convert
+  step "qwren-gpu on lavapipe"
+  cargo test --locked -p qwren-tests --test gpu_vulkan -- --ignored --test-threads 1
+}
+
 case "${1:-}" in
   '' | --all) ;;
   --arm) exec scripts/arm/test.sh ;;
+  --vulkan)
+    vulkan
+    exit
+    ;;
   *)
-    echo "usage: scripts/test.sh [--arm | --all]" >&2
+    echo "usage: scripts/test.sh [--arm | --vulkan | --all]" >&2
     exit 2
     ;;
 esac
-
-step() { printf '\n== %s\n' "$*"; }
 
 scripts/setup.sh
 

@@ -1,0 +1,153 @@
+//! Layers on the device: weights read from the model's files, and the KV cache.
+use crate::ggml::{self, Backend, Buffer, Context, Kept};
+use qwren_offload::message::{Layer, Matrix, Open, Refusal, Shape};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Read and copied at a time.
+const PIECE: usize = 8 << 20;
+/// The cache is looked at in whole runs of so many positions, so that a graph serves for as long.
+pub const RUN: usize = 256;
+
+/// The norms of a layer.
+#[derive(Clone, Copy)]
+pub struct Norms {
+    /// `[hidden]`, before attention
+    pub attn: Kept,
+    /// `[head_dim]`
+    pub q: Kept,
+    /// `[head_dim]`
+    pub k: Kept,
+    /// `[hidden]`, before the feed-forward part
+    pub ffn: Kept,
+}
+
+/// A layer's tensors. Shapes in ggml's order, columns first.
+pub struct OnDevice {
+    /// Norms.
+    pub norms: Norms,
+    /// `[hidden, heads * head_dim]`
+    pub q: Kept,
+    /// `[hidden, kv_heads * head_dim]`
+    pub k: Kept,
+    /// `[hidden, kv_heads * head_dim]`
+    pub v: Kept,
+    /// `[heads * head_dim, hidden]`
+    pub o: Kept,
+    /// `[hidden, experts]`, where there are experts
+    pub router: Option<Kept>,
+    /// `[hidden, ff, experts]`
+    pub gate: Kept,
+    /// `[hidden, ff, experts]`
+    pub up: Kept,
+    /// `[ff, hidden, experts]`
+    pub down: Kept,
+    /// Experts: 1 without a router.
+    pub experts: usize,
+    /// `[kv_heads * head_dim, positions]`, after RoPE
+    pub cache_k: Kept,
+    /// `[kv_heads * head_dim, positions]`
+    pub cache_v: Kept,
+    _buffer: Buffer,
+    // Last, since the tensors live in it.
+    _context: Context,
+}
+
+/// Positions of a cache.
+pub fn positions(ctx: usize) -> usize {
+    ctx.next_multiple_of(RUN)
+}
+
+impl OnDevice {
+    /// Reads a layer.
+    ///
+    /// # Errors
+    /// There is no room, or a file can't be read or is of another shape.
+    pub fn load(
+        backend: &Backend,
+        open: &Open,
+        layer: &Layer,
+        norms: &[f32],
+        files: &[File],
+    ) -> Result<OnDevice, Refusal> {
+        let shape = &open.shape;
+        let vectors = [shape.hidden, shape.head_dim, shape.head_dim, shape.hidden];
+        check(shape, layer)?;
+        if norms.len() != vectors.iter().sum::<usize>() {
+            return Err(Refusal::new("a layer's norms are of another size"));
+        }
+        let context = Context::new(16);
+        let vector = |len| context.new_tensor(ggml::F32, [len, 1, 1]).keep();
+        let matrix = |m: &Matrix| context.new_tensor(m.dtype, [m.cols, m.rows, m.count]).keep();
+        let cache = |dtype| context.new_tensor(dtype, [shape.kv_heads * shape.head_dim, positions(open.ctx), 1]).keep();
+        let [attn, q, k, ffn] = vectors.map(vector);
+        let norm_tensors = Norms { attn, q, k, ffn };
+        let (cache_k, cache_v) = (cache(open.type_k), cache(open.type_v));
+        let [q, k, v, o] = [&layer.q, &layer.k, &layer.v, &layer.o].map(matrix);
+        let router = layer.router.as_ref().map(matrix);
+        let [gate, up, down] = [&layer.gate, &layer.up, &layer.down].map(matrix);
+        let buffer = context.allot(backend).ok_or_else(|| Refusal::memory("the device has no memory for a layer"))?;
+        let mut rest = norms;
+        for (tensor, len) in
+            [norm_tensors.attn, norm_tensors.q, norm_tensors.k, norm_tensors.ffn].into_iter().zip(vectors)
+        {
+            let (values, later) = rest.split_at(len);
+            tensor.set(0, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+            rest = later;
+        }
+        let tensors = [q, k, v, o].into_iter().chain(router).chain([gate, up, down]);
+        for (tensor, m) in tensors.zip(layer.matrices()) {
+            read(tensor, m, files)?;
+        }
+        let norms = norm_tensors;
+        Ok(OnDevice {
+            norms,
+            q,
+            k,
+            v,
+            o,
+            router,
+            gate,
+            up,
+            down,
+            experts: layer.gate.count,
+            cache_k,
+            cache_v,
+            _buffer: buffer,
+            _context: context,
+        })
+    }
+}
+
+/// Whether a layer's matrices fit the model and each other: ggml ends the process where they don't.
+fn check(shape: &Shape, l: &Layer) -> Result<(), Refusal> {
+    let (q, kv) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+    let (ff, experts) = (l.gate.rows, l.router.as_ref().map_or(1, |r| r.rows));
+    let of = |m: &Matrix, count, rows, cols| (m.count, m.rows, m.cols) == (count, rows, cols) && ggml::is_type(m.dtype);
+    let right = of(&l.q, 1, q, shape.hidden)
+        && of(&l.k, 1, kv, shape.hidden)
+        && of(&l.v, 1, kv, shape.hidden)
+        && of(&l.o, 1, shape.hidden, q)
+        && l.router.as_ref().is_none_or(|r| of(r, 1, experts, shape.hidden) && shape.experts_used <= experts)
+        && l.router.is_some() == (shape.experts_used > 0)
+        && of(&l.gate, experts, ff, shape.hidden)
+        && of(&l.up, experts, ff, shape.hidden)
+        && of(&l.down, experts, shape.hidden, ff);
+    if right { Ok(()) } else { Err(Refusal::new("a layer's matrices are of another shape")) }
+}
+
+fn read(tensor: Kept, m: &Matrix, files: &[File]) -> Result<(), Refusal> {
+    let file = files.get(m.file).filter(|_| m.bytes == tensor.bytes() as u64);
+    let file = file.ok_or_else(|| Refusal::new("a matrix is of another size"))?;
+    let mut piece = vec![0; PIECE.min(tensor.bytes())];
+    let mut done = 0;
+    while done < tensor.bytes() {
+        let now = piece.len().min(tensor.bytes() - done);
+        let bytes = &mut piece[..now];
+        file.read_exact_at(bytes, m.offset + done as u64)
+            .map_err(|e| Refusal::new(format!("the model can't be read: {e}")))?;
+        tensor.set(done, bytes);
+        done += now;
+    }
+    Ok(())
+}

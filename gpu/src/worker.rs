@@ -1,0 +1,133 @@
+//! What qwren asks for, done on a device.
+use crate::device;
+use crate::ggml::{Arena, Backend};
+use crate::graph::{Built, Plan};
+use crate::layers::{self, OnDevice, RUN};
+use qwren_offload::message::{Device, Kind, Layer, Open, Refusal};
+use qwren_offload::worker::Worker;
+use std::fs::File;
+use std::ops::Range;
+
+/// Tokens that are computed at once without flash attention: what they see of each other takes `n * kv * heads` floats.
+const WITHOUT_FLASH: usize = 32;
+/// Graphs that are kept: for decoding, and for a batch.
+const KEPT: usize = 2;
+
+/// The worker: nothing at first.
+#[derive(Default)]
+pub struct Gpu {
+    work: Option<Work>,
+}
+
+/// A device that was opened, and what it holds.
+struct Work {
+    device: Device,
+    open: Open,
+    plan: Plan,
+    /// Tokens that are computed at once.
+    batch: usize,
+    built: Vec<Built>,
+    layers: Vec<OnDevice>,
+    arena: Arena,
+    backend: Backend,
+}
+
+impl Worker for Gpu {
+    fn devices(&mut self) -> Result<Vec<Device>, Refusal> {
+        device::list()
+    }
+
+    fn open(&mut self, open: Open) -> Result<Device, Refusal> {
+        let (device, backend) = device::take(open.device.as_deref())?;
+        // Where it is computed on the CPU, flash attention's shaders take minutes to translate.
+        let flash = device.kind != Kind::Cpu;
+        let batch = if flash { open.batch } else { open.batch.min(WITHOUT_FLASH) };
+        let plan = Plan { shape: open.shape.clone(), flash };
+        let arena = Arena::new(&backend);
+        let taken = device.clone();
+        self.work = Some(Work { device, open, plan, batch, built: Vec::new(), layers: Vec::new(), arena, backend });
+        Ok(taken)
+    }
+
+    fn load(&mut self, layer: &Layer, norms: &[f32], files: &[File]) -> Result<(), Refusal> {
+        let work = self.work()?;
+        work.layers.push(OnDevice::load(&work.backend, &work.open, layer, norms, files)?);
+        let last = work.layers.len() - 1;
+        // Before the next one is read: what the device can't compute, it can't compute for any of this kind.
+        for n in [work.batch, 1] {
+            let built = work.build(last..last + 1, n, work.all_positions());
+            work.check(&built)?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Result<(), Refusal> {
+        let work = self.work()?;
+        // The largest first: what is claimed for it serves all others, and nothing has to be freed.
+        let (batch, ctx) = (work.batch, work.open.ctx);
+        let mut x = vec![0.1; batch * work.plan.shape.hidden];
+        work.eval(0..work.layers.len(), ctx - batch, &mut x)?;
+        work.eval(0..work.layers.len(), ctx - 1, &mut x[..work.plan.shape.hidden])
+    }
+
+    fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal> {
+        let work = self.work()?;
+        let piece = work.batch * work.plan.shape.hidden;
+        for (i, x) in x.chunks_mut(piece).enumerate() {
+            work.eval(layers.clone(), start + i * work.batch, x)?;
+        }
+        Ok(())
+    }
+}
+
+impl Gpu {
+    fn work(&mut self) -> Result<&mut Work, Refusal> {
+        self.work.as_mut().ok_or_else(|| Refusal::new("no device is open"))
+    }
+}
+
+impl Work {
+    fn all_positions(&self) -> usize {
+        layers::positions(self.open.ctx)
+    }
+
+    fn build(&self, layers: Range<usize>, n: usize, kv: usize) -> Built {
+        self.plan.build(&self.layers[layers.clone()], layers.start, n, kv)
+    }
+
+    fn check(&self, built: &Built) -> Result<(), Refusal> {
+        self.backend.unsupported(&built.graph).map_or(Ok(()), |what| {
+            Err(Refusal::new(format!("{} ({}) can't compute {what}", self.device.name, self.device.description)))
+        })
+    }
+
+    /// Runs `layers` on at most one batch.
+    fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal> {
+        let n = x.len() / self.plan.shape.hidden;
+        if n == 0 || layers.is_empty() || layers.end > self.layers.len() || start + n > self.open.ctx {
+            return Err(Refusal::new("there are no such layers or positions"));
+        }
+        let key = (layers.start, layers.end, n, (start + n).next_multiple_of(RUN));
+        match self.built.iter().position(|built| built.key == key) {
+            Some(i) => self.built[i..].rotate_left(1),
+            None => {
+                if self.built.len() == KEPT {
+                    self.built.remove(0);
+                }
+                let built = self.build(layers, n, key.3);
+                self.check(&built)?;
+                self.built.push(built);
+            }
+        }
+        let Some(built) = self.built.last() else { return Err(Refusal::new("no graph")) };
+        if !self.arena.allot(&built.graph) {
+            return Err(Refusal::memory(format!("{} has no memory for a batch of {n} tokens", self.device.name)));
+        }
+        built.fill(start, x);
+        if !self.backend.compute(&built.graph) {
+            return Err(Refusal::new(format!("{} failed to compute", self.device.name)));
+        }
+        built.read(x);
+        Ok(())
+    }
+}
