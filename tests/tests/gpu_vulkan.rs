@@ -29,7 +29,8 @@ const APART: f64 = 0.01;
 /// `qwren COMMAND` with lavapipe.
 fn command(command: &str, model: &Path, args: &[&str]) -> Command {
     let mut c = with_gpu(&bin("qwren-gpu"), command, model, args);
-    c.args(["--device", "llvmpipe"]);
+    // Here shaders are translated to the processor's instructions, which takes seconds each.
+    c.args(["--device", "llvmpipe"]).env("QWREN_GPU_PATIENCE", "60");
     c
 }
 
