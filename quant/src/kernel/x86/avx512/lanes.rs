@@ -74,15 +74,16 @@ impl Lanes for Zmm {
     fn words<'a>(_: Avx512Vnni, row: impl Fn(usize) -> &'a [u8; 16]) -> [Zmm; 4] {
         // SAFETY: the token proves AVX-512 F; each load is of 16 readable bytes, at any alignment.
         unsafe {
-            let load = |r: usize| _mm_loadu_si128(row(r).as_ptr().cast());
-            // Every fourth row, so that each quarter transposes by itself to neighbouring rows.
-            let quarters = |r: usize| {
-                let v = _mm512_castsi128_si512(load(r));
-                let v = _mm512_inserti32x4::<1>(v, load(r + 4));
-                let v = _mm512_inserti32x4::<2>(v, load(r + 8));
-                _mm512_inserti32x4::<3>(v, load(r + 12))
-            };
-            let (a, b, c, d) = (quarters(0), quarters(1), quarters(2), quarters(3));
+            // Every fourth row, so that each quarter transposes by itself to neighbouring rows. No closures: they would be
+            // compiled without the instructions.
+            let mut quarters = [_mm512_setzero_si512(); 4];
+            for (r, v) in quarters.iter_mut().enumerate() {
+                *v = _mm512_castsi128_si512(_mm_loadu_si128(row(r).as_ptr().cast()));
+                *v = _mm512_inserti32x4::<1>(*v, _mm_loadu_si128(row(r + 4).as_ptr().cast()));
+                *v = _mm512_inserti32x4::<2>(*v, _mm_loadu_si128(row(r + 8).as_ptr().cast()));
+                *v = _mm512_inserti32x4::<3>(*v, _mm_loadu_si128(row(r + 12).as_ptr().cast()));
+            }
+            let [a, b, c, d] = quarters;
             let (low_ab, high_ab) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
             let (low_cd, high_cd) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
             [
@@ -126,9 +127,12 @@ impl Lanes for Zmm {
 
     #[inline(always)]
     fn halves(self) -> (ZmmFloats, ZmmFloats) {
+        let high = self >> 16;
         // SAFETY: as in `byte`.
-        let widen = |v: Zmm| ZmmFloats(unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(v.0)) });
-        (widen(self), widen(self >> 16))
+        unsafe {
+            let (low, high) = (_mm512_cvtepi32_epi16(self.0), _mm512_cvtepi32_epi16(high.0));
+            (ZmmFloats(_mm512_cvtph_ps(low)), ZmmFloats(_mm512_cvtph_ps(high)))
+        }
     }
 
     #[inline(always)]

@@ -81,22 +81,29 @@ impl Lanes for Pair {
     fn words<'a>(_: AvxVnni, row: impl Fn(usize) -> &'a [u8; 16]) -> [Pair; 4] {
         // SAFETY: the token proves AVX2; each load is of 16 readable bytes, at any alignment.
         unsafe {
-            let load = |r: usize| _mm_loadu_si128(row(r).as_ptr().cast());
-            // Every fourth row, so that each half transposes by itself to neighbouring rows.
-            let transposed = |first: usize| {
-                let halves = |r: usize| _mm256_set_m128i(load(first + r + 4), load(first + r));
-                let (a, b, c, d) = (halves(0), halves(1), halves(2), halves(3));
+            // Every fourth row, so that each half transposes by itself to neighbouring rows. No closures: they would be
+            // compiled without the instructions.
+            let mut words = [Pair(_mm256_setzero_si256(), _mm256_setzero_si256()); 4];
+            for first in [0, 8] {
+                let mut halves = [_mm256_setzero_si256(); 4];
+                for (r, v) in halves.iter_mut().enumerate() {
+                    let low = _mm_loadu_si128(row(first + r).as_ptr().cast());
+                    *v = _mm256_set_m128i(_mm_loadu_si128(row(first + r + 4).as_ptr().cast()), low);
+                }
+                let [a, b, c, d] = halves;
                 let (low_ab, high_ab) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
                 let (low_cd, high_cd) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-                [
+                let transposed = [
                     _mm256_unpacklo_epi64(low_ab, low_cd),
                     _mm256_unpackhi_epi64(low_ab, low_cd),
                     _mm256_unpacklo_epi64(high_ab, high_cd),
                     _mm256_unpackhi_epi64(high_ab, high_cd),
-                ]
-            };
-            let ([a, b, c, d], [e, f, g, h]) = (transposed(0), transposed(8));
-            [Pair(a, e), Pair(b, f), Pair(c, g), Pair(d, h)]
+                ];
+                for (word, v) in words.iter_mut().zip(transposed) {
+                    *(if first == 0 { &mut word.0 } else { &mut word.1 }) = v;
+                }
+            }
+            words
         }
     }
 
@@ -136,14 +143,21 @@ impl Lanes for Pair {
 
     #[inline(always)]
     fn halves(self) -> (PairFloats, PairFloats) {
-        // SAFETY: as in `byte`; the level includes F16C. Words below 2^16 pack without loss.
-        let widen = |v: __m256i| unsafe {
-            _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v)))
-        };
-        // SAFETY: as in `byte`.
-        let low = |v: __m256i| unsafe { _mm256_and_si256(v, _mm256_set1_epi32(0xffff)) };
         let high = self >> 16;
-        (PairFloats(widen(low(self.0)), widen(low(self.1))), PairFloats(widen(high.0), widen(high.1)))
+        let mut floats = [self.to_floats(); 2];
+        // SAFETY: as in `byte`; the level includes F16C. Words below 2^16 pack without loss.
+        unsafe {
+            let mask = _mm256_set1_epi32(0xffff);
+            let low = Pair(_mm256_and_si256(self.0, mask), _mm256_and_si256(self.1, mask));
+            for (floats, v) in floats.iter_mut().zip([low, high]) {
+                floats.0 =
+                    _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(v.0), _mm256_extracti128_si256::<1>(v.0)));
+                floats.1 =
+                    _mm256_cvtph_ps(_mm_packus_epi32(_mm256_castsi256_si128(v.1), _mm256_extracti128_si256::<1>(v.1)));
+            }
+        }
+        let [low, high] = floats;
+        (low, high)
     }
 
     #[inline(always)]
