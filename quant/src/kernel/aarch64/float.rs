@@ -6,6 +6,7 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
+use super::instructions::{fcvtl, fcvtl2};
 use super::lanes::*;
 use crate::act::ActView;
 
@@ -75,7 +76,7 @@ fn load_16_bytes(x: &[[u8; 2]; 8]) -> uint8x16_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_8(x: uint16x8_t) -> Eight {
-    [widen(vget_low_u16(x)), vcvt_high_f32_f16(vreinterpretq_f16_u16(x))]
+    [fcvtl(vget_low_u16(x)), fcvtl2(x)]
 }
 
 /// `acc + a·b`, fused.

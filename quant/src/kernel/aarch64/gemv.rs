@@ -98,7 +98,7 @@ pub(super) fn of_32<B: Block>(
     let add = |w: [&B; ROWS], q: &[[i8; 16]; 2], sum: i16, scale: f32, total: float32x4_t| {
         let a = [load_i8(&q[0]), load_i8(&q[1])];
         let dot = dot([levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
-        let units = w.map(|w| units(w));
+        let units = w.map(&units);
         let d = vmulq_n_f32(halves(units.map(|(d, _)| d)), scale);
         let total = vaddq_f32(total, vmulq_f32(d, vcvtq_f32_s32(dot)));
         match units {

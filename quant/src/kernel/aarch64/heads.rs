@@ -1,6 +1,7 @@
 //! Scales and minimums of four rows' blocks together: a lane is a row.
 use std::arch::aarch64::*;
 
+use super::instructions::fcvtl;
 use super::lanes::*;
 use crate::block::{Block, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K};
 
@@ -65,8 +66,8 @@ fn affine<B: Block>(w: [&B; 4]) -> Head<4> {
         [a, b, c, d]
     };
     Head {
-        d: widen(vmovn_u32(units)),
-        dmin: widen(vshrn_n_u32::<16>(units)),
+        d: fcvtl(vmovn_u32(units)),
+        dmin: fcvtl(vshrn_n_u32::<16>(units)),
         scales: unsigned(six_bits(scale), join(low, scale)),
         mins: unsigned(six_bits(min), join(vshrq_n_u32::<4>(low), min)),
     }
@@ -133,7 +134,7 @@ fn signed(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
         let v = vreinterpretq_s8_u8(by_number(v));
         [vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v)]
     };
-    let scales = flat(words(scales).map(|v| pairs(v)));
+    let scales = flat(words(scales).map(pairs));
     Head { d: halves(d), dmin: vdupq_n_f32(0.0), scales, mins: scales }
 }
 

@@ -1,4 +1,4 @@
-//! Instructions without a stable intrinsic, or that the compiler would take apart.
+//! Instructions whose intrinsics are not stable in the oldest Rust that builds this, or that the compiler takes apart.
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -49,4 +49,40 @@ pub(super) fn insert(mut to: uint8x16_t, from: uint8x16_t, mask: uint8x16_t) -> 
              options(pure, nomem, nostack, preserves_flags));
     }
     vreinterpretq_s8_u8(to)
+}
+
+/// Four halves as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn fcvtl(x: uint16x4_t) -> float32x4_t {
+    let out;
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("fcvtl {0:v}.4s, {1:v}.4h", out(vreg) out, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    out
+}
+
+/// The upper four halves as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn fcvtl2(x: uint16x8_t) -> float32x4_t {
+    let out;
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("fcvtl2 {0:v}.4s, {1:v}.8h", out(vreg) out, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    out
+}
+
+/// Four floats as halves, rounded to nearest, ties to even.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn fcvtn(x: float32x4_t) -> uint16x4_t {
+    let out;
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("fcvtn {0:v}.4h, {1:v}.4s", out(vreg) out, in(vreg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    out
 }

@@ -3,6 +3,7 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
+use super::instructions::fcvtl;
 use crate::block::Block;
 
 /// 16 bytes of a block.
@@ -53,18 +54,11 @@ pub(super) fn store_i8(x: &mut [i8; 16], v: int8x16_t) {
     unsafe { vst1q_s8(x.as_mut_ptr(), v) }
 }
 
-/// Four halves as floats.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn widen(halves: uint16x4_t) -> float32x4_t {
-    vcvt_f32_f16(vreinterpret_f16_u16(halves))
-}
-
 /// A half in each lane, as floats.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn half_in_all(x: f16) -> float32x4_t {
-    widen(vdup_n_u16(x.to_bits()))
+    fcvtl(vdup_n_u16(x.to_bits()))
 }
 
 /// Four scales as floats.
@@ -73,7 +67,7 @@ pub(super) fn half_in_all(x: f16) -> float32x4_t {
 pub(super) fn halves(bits: [u16; 4]) -> float32x4_t {
     // Put together in the integer registers, which have nothing else to do.
     let [a, b, c, d] = bits;
-    widen(vcreate_u16(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48))
+    fcvtl(vcreate_u16(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48))
 }
 
 /// The sums of four vectors.

@@ -137,7 +137,7 @@ pub(super) fn of_32<B: Block, const Q: usize, const MINS: bool>(
             for h in 0..Q {
                 let at = first + b;
                 let w = [&rows[h][0][at], &rows[h][1][at], &rows[h][2][at], &rows[h][3][at]];
-                let units = w.map(|w| units(w));
+                let units = w.map(&units);
                 tile.d[b][h] = halves(units.map(|(d, _)| d));
                 tile.m[b][h] = halves(units.map(|(_, m)| m.unwrap_or(0)));
                 let rows = [levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])];

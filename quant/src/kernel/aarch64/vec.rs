@@ -6,6 +6,7 @@ use half::f16;
 use super::attention::{dots_f16, dots_f32, weighted_rows_f16, weighted_rows_f32};
 use super::attention_q8::{dots_q8, weighted_rows_q8};
 use super::float::{Eight, load_8, load_f16, store_8, sum_8, tile};
+use super::instructions::fcvtn;
 use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
 use super::{Dotprod, I8mm, Neon, speed};
@@ -161,7 +162,7 @@ fn f32_to_f16(src: &[f32], dst: &mut [f16]) {
     let (dst, dst_rest) = dst.as_chunks_mut::<4>();
     let (src, src_rest) = src.as_chunks::<4>();
     for (dst, src) in dst.iter_mut().zip(src) {
-        let halves = vreinterpret_u16_f16(vcvt_f16_f32(load_f32(src)));
+        let halves = fcvtn(load_f32(src));
         // SAFETY: 8 writable bytes; the store takes any alignment, and f16 is 16 bits.
         unsafe { vst1_u16(dst.as_mut_ptr().cast(), halves) };
     }
