@@ -9,7 +9,7 @@ pub enum Request {
     /// Take a device and get ready for layers of this shape: [`Reply::Opened`]. Once, before what follows.
     Open(Open),
     /// Read the weights of the next layer: [`Reply::Done`].
-    Load(Layer),
+    Load(Box<Layer>),
     /// All layers are there. Claim the memory for the largest batch and compute it once, so that nothing is left to be set up
     /// later: [`Reply::Done`].
     Prepare,

@@ -63,7 +63,7 @@ impl Level {
 
     /// Whether the kernels of this level have run on such a CPU. Those that have not passed their tests on arrays alone, and
     /// run only when `QWREN_CPU` names them.
-    const fn is_proven(self) -> bool {
+    pub(super) const fn is_proven(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         if matches!(self, Level::AvxVnni(_) | Level::Avx512Vnni(_)) {
             return false;

@@ -38,6 +38,9 @@ pub fn kinds(layers: &[Layer]) -> Vec<usize> {
     kinds
 }
 
+/// Runs a layer here, at a position, on a batch `[n, hidden]`.
+pub type LayerHere<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<Vec<f32>, Fault> + 'a;
+
 /// Runs a layer of each kind on `x` `[TOKENS, hidden]` in batches of all sizes up to `batch`, there and here: `cpu` is given a
 /// layer, a position and a batch. Positions lie in `ctx`.
 ///
@@ -48,7 +51,7 @@ pub fn check(
     layers: &[Layer],
     x: &[f32],
     (batch, ctx): (usize, usize),
-    cpu: &mut dyn FnMut(usize, usize, &[f32]) -> Result<Vec<f32>, Fault>,
+    cpu: &mut LayerHere<'_>,
 ) -> Result<(), Fault> {
     let hidden = remote.hidden;
     for i in kinds(&layers[..remote.layers]) {

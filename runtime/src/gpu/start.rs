@@ -101,7 +101,7 @@ fn fill(child: &mut Child, device: &Device, model: &Model, layers: &[Layer], tel
         tell(Event::Step(format!("{}: layer {} of {}", device.name, i + 1, layers.len())));
         child.shared.write(&plan::norms(&model.layers()[i]));
         let reading = Duration::from_secs(plan::bytes(layer) / SLOWEST_READ);
-        done(child.ask(&Request::Load(layer.clone()), patience() * DRIVER + reading), i)?;
+        done(child.ask(&Request::Load(Box::new(layer.clone())), patience() * DRIVER + reading), i)?;
     }
     tell(Event::Step(format!("{}: getting ready, which takes longer the first time", device.name)));
     done(child.ask(&Request::Prepare, patience() * SHADERS), layers.len())
@@ -118,15 +118,14 @@ fn done(reply: Result<Reply, Fault>, loaded: usize) -> Result<(), Attempt> {
     }
 }
 
+/// Runs the child's layers here, on the token at a position.
+pub type LayersHere<'a> = dyn FnMut(usize, &[f32]) -> Result<(), Fault> + 'a;
+
 /// Compares how long the child's layers take for one token there and here: `cpu` runs them on the token at a position.
 ///
 /// # Errors
 /// [`Fault::Slower`], or the child's.
-pub fn compare(
-    remote: &mut Remote,
-    x: &[f32],
-    cpu: &mut dyn FnMut(usize, &[f32]) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+pub fn compare(remote: &mut Remote, x: &[f32], cpu: &mut LayersHere<'_>) -> Result<(), Fault> {
     let (mut there, mut here) = (Duration::MAX, Duration::MAX);
     for (position, token) in x.chunks_exact(remote.hidden).take(TIMED).enumerate() {
         let mut token_there = token.to_vec();

@@ -136,7 +136,7 @@ impl Worker for StandIn {
         };
         *count += 1;
         match self.fault.split_once('@') {
-            Some((what, at)) if at == when && *count == time => self.fail(&what.to_owned(), x),
+            Some((what, at)) if at == when && *count == time => self.fail(what, x),
             _ => Ok(()),
         }
     }
