@@ -31,9 +31,6 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
         if input.read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
         let value = serde_json::from_slice(&line).map_err(|err| {
             // Of a value that may have several forms the library has nothing to tell.
             let why = match err.to_string() {
@@ -81,7 +78,7 @@ mod tests {
 
     #[test]
     fn each_line_is_answered() {
-        let (out, result) = lengths("\"ab\"\n  \"\\u00e9\" \n \n\n\"abc\"");
+        let (out, result) = lengths("\"ab\"\n  \"\\u00e9\" \n\"abc\"");
         assert_eq!(out, "2\n2\n3\n");
         result.unwrap();
     }
