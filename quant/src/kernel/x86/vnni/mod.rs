@@ -7,6 +7,7 @@
 //! of a token in every lane. So no sum crosses lanes. Levels are stored from 0 up, since one side of the instruction is
 //! unsigned.
 mod lanes;
+mod level;
 mod panel;
 mod panel_small;
 mod panel_super;
@@ -15,6 +16,7 @@ pub(in crate::kernel) mod portable;
 mod unpack;
 
 pub(super) use lanes::Lanes;
+pub(super) use level::{PANEL_TOKENS, formats, level};
 pub(super) use panel::multiply;
 pub(super) use panel_small::SmallPanel;
 pub(super) use panel_super::SuperPanel;
