@@ -18,10 +18,7 @@ install_tools() {
   command -v ninja >/dev/null || missing+=(ninja-build)
   command -v c++ >/dev/null || missing+=(g++)
   python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-  [[ ${#missing[@]} -eq 0 ]] && return
-  [[ $(id -u) -eq 0 ]] || die "install these first: ${missing[*]}"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  [[ ${#missing[@]} -eq 0 ]] || "$root/scripts/lib/install.sh" "${missing[@]}"
 }
 
 make_python() {
