@@ -65,6 +65,9 @@ impl Drafter {
                 return Ok(logits);
             }
         }
+        if self.most == 0 {
+            return Ok(session.eval(rest, interrupt, &mut |_, _| ())?.to_vec());
+        }
         self.learn();
         self.forget(session);
         let context = [session.tokens(), rest].concat();
