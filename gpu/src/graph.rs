@@ -27,6 +27,8 @@ pub struct Built {
     rows: Kept,
     mask: Kept,
     y: Kept,
+    /// The experts that tokens go to, I32 `[used, n]`, where one layer is computed and has some.
+    experts: Option<Kept>,
     // Last, since the others live in it.
     _context: Context,
 }
@@ -51,6 +53,14 @@ impl Built {
             *y = f32::from_le_bytes(*b);
         }
     }
+
+    /// Reads the numbers of the experts that tokens went to.
+    pub fn read_experts(&self) -> Vec<u32> {
+        let Some(experts) = self.experts else { return Vec::new() };
+        let mut bytes = vec![0; experts.bytes()];
+        experts.get(&mut bytes);
+        bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
+    }
 }
 
 fn le<const N: usize>(values: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
@@ -68,11 +78,14 @@ impl Plan {
         let rows = c.input(ggml::I64, [n, 1, 1]);
         let mask = c.input(ggml::F16, [kv, n, 1]);
         let step = Step { plan: self, c: &c, graph: &graph, n, kv, positions, rows, mask };
-        let y = layers.iter().fold(x, |x, layer| step.layer(layer, x));
+        let (y, experts) = layers.iter().fold((x, None), |(x, _), layer| step.layer(layer, x));
         graph.output(y);
+        // A copy and last, so that the graph before it is the same as without.
+        let experts = experts.filter(|_| layers.len() == 1).map(|experts| c.cont(experts).keep());
+        experts.into_iter().for_each(|experts| graph.output(experts));
         let key = (first, first + layers.len(), n, kv);
         let [x, positions, rows, mask, y] = [x, positions, rows, mask, y].map(Tensor::keep);
-        Built { key, graph, x, positions, rows, mask, y, _context: c }
+        Built { key, graph, x, positions, rows, mask, y, experts, _context: c }
     }
 
     fn rope(&self) -> RopeParams {
@@ -104,8 +117,8 @@ struct Step<'c> {
 }
 
 impl<'c> Step<'c> {
-    /// From the residual stream `x` `[hidden, n]` to the next.
-    fn layer(&self, l: &OnDevice, x: Tensor<'c>) -> Tensor<'c> {
+    /// From the residual stream `x` `[hidden, n]` to the next, and the experts that were chosen.
+    fn layer(&self, l: &OnDevice, x: Tensor<'c>) -> (Tensor<'c>, Option<Tensor<'c>>) {
         let (c, s) = (self.c, &self.plan.shape);
         let rope = self.plan.rope();
         let h = c.rms_norm(x, l.norms.attn, s.rms_eps); //                                    [hidden, n]
@@ -117,11 +130,11 @@ impl<'c> Step<'c> {
         let a = self.attention(l, q, k, v); //                                                [heads * head_dim, n]
         let x = c.add(c.mul_mat(l.o, a), x); //                                               [hidden, n]
         let h = c.rms_norm(x, l.norms.ffn, s.rms_eps);
-        let added = match l.router {
-            None => c.mul_mat(l.down, c.swiglu(c.mul_mat(l.gate, h), c.mul_mat(l.up, h))),
+        let (added, experts) = match l.router {
+            None => (c.mul_mat(l.down, c.swiglu(c.mul_mat(l.gate, h), c.mul_mat(l.up, h))), None),
             Some(router) => self.experts(l, router, h),
         };
-        c.add(added, x)
+        (c.add(added, x), experts)
     }
 
     /// Puts k and v into the cache, and looks at all of it up to each token's own position.
@@ -144,8 +157,9 @@ impl<'c> Step<'c> {
         c.reshape(a, [s.heads * s.head_dim, self.n, 1])
     }
 
-    /// Each token's best experts: `Σ weight · down (silu(gate h) * (up h))`, weights from the softmax over all of them.
-    fn experts(&self, l: &OnDevice, router: Kept, h: Tensor<'c>) -> Tensor<'c> {
+    /// Each token's best experts: `Σ weight · down (silu(gate h) * (up h))`, weights from the softmax over all of them; and which
+    /// they are, I32 `[used, n]`.
+    fn experts(&self, l: &OnDevice, router: Kept, h: Tensor<'c>) -> (Tensor<'c>, Option<Tensor<'c>>) {
         let (c, s) = (self.c, &self.plan.shape);
         let (used, n) = (s.experts_used, self.n);
         let logits = c.mul_mat(router, h); //                                                 [experts, n]
@@ -158,6 +172,7 @@ impl<'c> Step<'c> {
         let h = c.reshape(h, [s.hidden, 1, n]);
         let act = c.swiglu(c.mul_mat_id(l.gate, h, ids), c.mul_mat_id(l.up, h, ids)); //      [ff, used, n]
         let y = c.mul(c.mul_mat_id(l.down, act, ids), weights); //                            [hidden, used, n]
-        (1..used).fold(c.middle(y, 0), |sum, i| c.add(sum, c.middle(y, i))) //                [hidden, n]
+        let sum = (1..used).fold(c.middle(y, 0), |sum, i| c.add(sum, c.middle(y, i))); //     [hidden, n]
+        (sum, Some(ids))
     }
 }

@@ -26,6 +26,8 @@ struct Work {
     plan: Plan,
     /// Tokens that are computed at once.
     batch: usize,
+    /// The experts of the last batch's tokens, where one layer was computed: `[n, used]`.
+    experts: Vec<u32>,
     built: Vec<Built>,
     layers: Vec<OnDevice>,
     arena: Arena,
@@ -45,7 +47,17 @@ impl Worker for Gpu {
         let plan = Plan { shape: open.shape.clone(), flash };
         let arena = Arena::new(&backend);
         let taken = device.clone();
-        self.work = Some(Work { device, open, plan, batch, built: Vec::new(), layers: Vec::new(), arena, backend });
+        self.work = Some(Work {
+            device,
+            open,
+            plan,
+            batch,
+            experts: Vec::new(),
+            built: Vec::new(),
+            layers: Vec::new(),
+            arena,
+            backend,
+        });
         Ok(taken)
     }
 
@@ -73,10 +85,15 @@ impl Worker for Gpu {
     fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal> {
         let work = self.work()?;
         let piece = work.batch * work.plan.shape.hidden;
+        work.experts.clear();
         for (i, x) in x.chunks_mut(piece).enumerate() {
             work.eval(layers.clone(), start + i * work.batch, x)?;
         }
         Ok(())
+    }
+
+    fn experts(&mut self) -> Result<Vec<u32>, Refusal> {
+        Ok(self.work()?.experts.clone())
     }
 }
 
@@ -128,6 +145,7 @@ impl Work {
             return Err(Refusal::new(format!("{} failed to compute", self.device.name)));
         }
         built.read(x);
+        self.experts.extend(built.read_experts());
         Ok(())
     }
 }

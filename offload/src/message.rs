@@ -25,6 +25,8 @@ pub enum Request {
         /// Tokens.
         n: usize,
     },
+    /// Which experts its tokens went to, after an Eval of one layer: [`Reply::Experts`].
+    Experts,
 }
 
 /// What the worker answers.
@@ -39,6 +41,8 @@ pub enum Reply {
     Devices(Vec<Device>),
     /// The device that was taken.
     Opened(Device),
+    /// Numbers of experts, `[n, used]`, each token's in any order.
+    Experts(Vec<u32>),
     /// It is done.
     Done,
     /// It can't be done. The worker is of no more use for this model.

@@ -38,6 +38,12 @@ pub trait Worker {
     /// # Errors
     /// They can't be computed.
     fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal>;
+
+    /// See [`Request::Experts`].
+    ///
+    /// # Errors
+    /// They can't be told.
+    fn experts(&mut self) -> Result<Vec<u32>, Refusal>;
 }
 
 /// Answers on standard output until standard input ends. If the process that started this one dies, this one dies with it,
@@ -74,6 +80,7 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
                     Reply::Done
                 })
             }
+            Request::Experts => worker.experts().map(Reply::Experts),
         };
         line::write(&mut output, &reply.unwrap_or_else(Reply::Refused))?;
     }

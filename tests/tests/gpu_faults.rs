@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qwren_quant::dtype::DType;
+use qwren_tests::bin;
 use qwren_tests::cli::{qwren, random_model, run};
 use qwren_tests::offload::{floats, logits, told, with_gpu};
 use qwren_tests::tiny::{PLAIN, Sizes, Tiny};
@@ -83,13 +84,47 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
         assert!(lines[0].ends_with("; the processor computes all layers"), "{}", lines[0]);
         assert!(there == here, "{fault}");
     }
-    for (program, says) in
-        [("/nowhere/qwren-gpu", "/nowhere/qwren-gpu can't be started: "), ("", "qwren-gpu is not installed")]
-    {
-        let mut c = command("", "logits", &path, &["-b", "8", "-ngl", "all"]);
+    // A folder without qwren-gpu, and one that can't be run.
+    let dir = tempfile::tempdir().unwrap();
+    let (alone, no_program) = (dir.path().join("qwren"), dir.path().join("text"));
+    fs::copy(bin("qwren"), &alone).unwrap();
+    fs::write(&no_program, "no program").unwrap();
+    for (program, says) in [
+        ("/nowhere/qwren-gpu", "/nowhere/qwren-gpu can't be started: No such file or directory"),
+        (no_program.to_str().unwrap(), &format!("{} can't be started: Permission denied", no_program.display())),
+        ("", "qwren-gpu is not installed: it is neither beside qwren nor on the PATH"),
+    ] {
+        let mut c = Command::new(&alone);
+        c.args(["logits", "-b", "8", "-ngl", "all", "-m"]).arg(&path);
         c.env("QWREN_GPU", program).env("PATH", "/nowhere");
         let (there, ended) = logits(c, &IDS);
         assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn experts_are_judged_apart_from_what_they_compute() {
+    let sizes = Sizes { experts: Some((6, 3)), ..FOUR };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    // Experts 0 and 1, 2 and 3, 4 and 5 are equally good for every token, and have nothing else in common.
+    Tiny::new(&sizes, DType::F16).write(&path, 7, |name, values| {
+        if name.contains("ffn_gate_inp") {
+            let (row, pairs) = (sizes.hidden as usize, values.len() / (2 * sizes.hidden as usize));
+            (0..pairs).for_each(|i| values.copy_within(2 * i * row..(2 * i + 1) * row, (2 * i + 1) * row));
+        }
+    });
+    let says = |fault| {
+        let (_, ended) = logits(command(fault, "logits", &path, &["-b", "8", "-ngl", "all"]), &IDS);
+        told(&ended)[0].to_owned()
+    };
+    assert!(says("tie").starts_with("Vulkan0 (Stand-in) computes 4 of 4 layers"), "{}", says("tie"));
+    for (fault, text) in [
+        ("choice", "Vulkan0 chooses wrong experts (layer 0, 8 at once); "),
+        ("twice", "Vulkan0 chooses experts that there aren't, or one twice; "),
+        ("wrong", "Vulkan0 computes wrong numbers (layer 0, 8 at once: off by "),
+    ] {
+        assert!(says(fault).starts_with(text), "{fault}: {}", says(fault));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ops::attention::Attention;
 use crate::ops::fed::{Fed, Watch};
 use crate::ops::linear::{Mat, Project, ProjectAdd};
 use crate::ops::mlp::SwiGlu;
-use crate::ops::moe::Experts;
+use crate::ops::moe::{Choice, Experts};
 use crate::ops::norm::{NormRope, RmsNorm, Rotate};
 use crate::session::Threads;
 use std::ops::Range;
@@ -168,6 +168,10 @@ impl Engine for FusedEngine<'_> {
         self.bodies.clear();
         self.heads.clear();
         Ok(())
+    }
+
+    fn choice(&mut self) -> Option<&mut Choice> {
+        self.model.hparams().moe.is_some().then_some(&mut self.state.moe.choice)
     }
 
     fn fed(&self) -> Option<&Fed> {

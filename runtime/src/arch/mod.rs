@@ -13,6 +13,7 @@ pub mod stock;
 use crate::ggml::{Fault, GgmlError};
 use crate::kv::KvCache;
 use crate::ops::fed::Fed;
+use crate::ops::moe::Choice;
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
@@ -60,6 +61,11 @@ pub trait Engine {
     /// Sums what the matrices are fed from now on. The sums come back where this engine can't do it.
     fn watch(&mut self, fed: Fed) -> Result<(), Fed> {
         Err(fed)
+    }
+
+    /// Which experts tokens go to, where the layers have any and the operations are ours.
+    fn choice(&mut self) -> Option<&mut Choice> {
+        None
     }
 
     /// What was summed so far, where somebody asked for it.

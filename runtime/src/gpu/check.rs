@@ -1,7 +1,7 @@
 //! A child's results beside the processor's: drivers exist that compute wrong numbers without a word, for one type of weights
 //! or one size of batch.
 use super::{Fault, NEVER, Remote};
-use crate::model::{Ffn, Layer};
+use crate::model::{Ffn, Layer, Model};
 use qwren_quant::dtype::DType;
 
 /// Tokens computed together. Products with few columns, and with up to 32, 64 and more of them, are made by different shaders.
@@ -12,8 +12,9 @@ pub const TOKENS: usize = 176;
 /// How far a token's result may be off, of what the layer adds to it: the processor rounds activations to 8 bits, which makes
 /// about one per cent.
 const OFF: f64 = 0.1;
-/// The same, where a token may have gone to other experts, since two were equally good.
-const OFF_OTHER_EXPERTS: f64 = 0.6;
+/// How much better an expert left out may be by our scores, in their standard deviations: where two are almost as good as each
+/// other, that one per cent decides. A choice without reason misses the best by more.
+const REGRET: f32 = 0.25;
 
 /// The types of a layer's matrices: layers that share them are computed by the same shaders.
 fn types(layer: &Layer) -> Vec<DType> {
@@ -38,24 +39,48 @@ pub fn kinds(layers: &[Layer]) -> Vec<usize> {
     kinds
 }
 
-/// Runs a layer here, at a position, on a batch `[n, hidden]`.
-pub type LayerHere<'a> = dyn FnMut(usize, usize, &[f32]) -> Result<Vec<f32>, Fault> + 'a;
+/// A batch for one layer.
+pub struct Batch<'a> {
+    /// The layer.
+    pub layer: usize,
+    /// Position of the first token.
+    pub start: usize,
+    /// `[n, hidden]`
+    pub x: &'a [f32],
+    /// The experts that its tokens go to, `[n, used]`, where the layer has any.
+    pub experts: Option<Vec<usize>>,
+}
 
-/// Runs a layer of each kind on `x` `[TOKENS, hidden]` in batches of all sizes up to `batch`, there and here: `cpu` is given a
-/// layer, a position and a batch. Positions lie in `ctx`.
+/// What comes of a batch on the processor.
+pub struct Here {
+    /// `[n, hidden]`
+    pub y: Vec<f32>,
+    /// See [`crate::ops::moe::Choice::regret`]; empty without experts.
+    pub regret: Vec<f32>,
+}
+
+/// Runs a batch here.
+pub type LayerHere<'a> = dyn FnMut(Batch<'_>) -> Result<Here, Fault> + 'a;
+
+/// Runs a layer of each kind of `model` on `x` `[TOKENS, hidden]` in batches of all sizes up to `batch`, there and here.
+/// Positions lie in `ctx`. Where there are experts, tokens go here to those that were chosen there, and the choice is judged
+/// apart: who rounds otherwise chooses otherwise between two that are almost as good.
 ///
 /// # Errors
 /// Results differ, or the child fails.
 pub fn check(
     remote: &mut Remote,
-    layers: &[Layer],
+    model: &Model,
     x: &[f32],
     (batch, ctx): (usize, usize),
     cpu: &mut LayerHere<'_>,
 ) -> Result<(), Fault> {
-    let hidden = remote.hidden;
+    let (hidden, layers) = (remote.hidden, model.layers());
     for i in kinds(&layers[..remote.layers]) {
-        let experts = matches!(layers[i].ffn, Ffn::Experts { .. });
+        let experts = match &layers[i].ffn {
+            Ffn::Experts { router, .. } => model.hparams().moe.map(|moe| (router.rows, moe.used)),
+            Ffn::Dense { .. } => None,
+        };
         let mut start = 0;
         let mut rest = x;
         for n in SIZES.map(|n| n.min(batch)) {
@@ -65,22 +90,21 @@ pub fn check(
             start = if start + n > ctx { 0 } else { start };
             let mut there = now.to_vec();
             remote.eval(i..i + 1, start, &mut there, &NEVER)?;
-            let here = cpu(i, start, now)?;
-            let off = errors(now, &here, &there, hidden);
-            let worst = off.iter().copied().fold(0.0, f64::max);
-            let near = off.iter().filter(|&&e| e <= OFF).count();
-            let right = if experts { worst <= OFF_OTHER_EXPERTS && (near * 2 >= n || n == 1) } else { near == n };
-            if !right {
-                return Err(wrong(remote, i, n, worst));
+            let experts = experts.map(|sizes| remote.experts(n, sizes)).transpose()?;
+            let here = cpu(Batch { layer: i, start, x: now, experts })?;
+            let device = || remote.device.name.clone();
+            if !here.regret.iter().all(|&regret| regret <= REGRET) {
+                return Err(Fault::Choice { device: device(), layer: i, n });
+            }
+            let off = errors(now, &here.y, &there, hidden);
+            if !off.iter().all(|&off| off <= OFF) {
+                let worst = off.into_iter().fold(0.0, f64::max);
+                return Err(Fault::Wrong { device: device(), layer: i, n, off: worst * 100.0 });
             }
             start += n;
         }
     }
     Ok(())
-}
-
-fn wrong(remote: &Remote, layer: usize, n: usize, off: f64) -> Fault {
-    Fault::Wrong { device: remote.device.name.clone(), layer, n, off: off * 100.0 }
 }
 
 /// For each token `|there - here| / |here - x|`, the lengths of vectors: the error of what the layer adds.

@@ -76,6 +76,19 @@ pub enum Fault {
         /// How far, of what the layer adds.
         off: f64,
     },
+    /// Other experts are better, by the processor's scores.
+    #[error("{device} chooses wrong experts (layer {layer}, {n} at once)")]
+    Choice {
+        /// The device.
+        device: String,
+        /// The layer.
+        layer: usize,
+        /// Tokens.
+        n: usize,
+    },
+    /// What it says of its choice can't be.
+    #[error("{0} chooses experts that there aren't, or one twice")]
+    Experts(String),
     /// Its results are no numbers.
     #[error("{0} gave results that are no numbers")]
     Nan(String),

@@ -127,6 +127,22 @@ impl Remote {
         Ok(true)
     }
 
+    /// Which experts the tokens of the last call went to, which ran one layer: `[n, used]`.
+    ///
+    /// # Errors
+    /// The child is of no more use, or these are no such numbers.
+    pub fn experts(&mut self, n: usize, (experts, used): (usize, usize)) -> Result<Vec<usize>, Fault> {
+        let numbers = match self.child.ask(&Request::Experts, patience())? {
+            Reply::Experts(numbers) => numbers,
+            Reply::Refused(refusal) => return Err(Fault::Refused(refusal)),
+            _ => return Err(Fault::Alien),
+        };
+        let numbers: Vec<usize> = numbers.into_iter().map(|e| e as usize).collect();
+        let different = |of: &[usize]| of.iter().enumerate().all(|(i, e)| *e < experts && !of[..i].contains(e));
+        let sound = numbers.len() == n * used && numbers.chunks_exact(used).all(different);
+        sound.then_some(numbers).ok_or_else(|| Fault::Experts(self.device.name.clone()))
+    }
+
     /// Waits for what an interrupt left behind; false when there is another.
     fn settle(&mut self, stop: &AtomicBool) -> Result<bool, Fault> {
         let Some(due) = self.due else { return Ok(true) };

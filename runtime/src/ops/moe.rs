@@ -27,16 +27,30 @@ pub struct Experts<'m> {
     pub ahead: Option<&'m GgufFile>,
 }
 
+/// Which experts tokens go to.
+#[derive(Default)]
+pub struct Choice {
+    /// Those of the last batch's tokens in its last layer, a token's best first: `[n, used]`.
+    pub experts: Vec<usize>,
+    /// `experts` was chosen elsewhere: in range, each token's all different. Batches go there in place of where they would.
+    pub given: bool,
+    /// How much better than the worst expert of a given choice the best one outside it is, by our scores, in standard
+    /// deviations of the token's scores: `[n]`. Below 0 where we would choose the same.
+    pub regret: Vec<f32>,
+}
+
 /// Buffers of the expert layers.
 #[derive(Default)]
 pub struct MoeScratch {
+    /// The last choice, or the next.
+    pub choice: Choice,
     /// Scores, then probabilities: `[n, experts]`
     probs: Vec<f32>,
     /// What `down` is fed: `[n * used, ff]`, grouped by expert
     mid: Vec<f32>,
 }
 
-/// A token's experts, best first, and their weights; then the same grouped by expert.
+/// The weights of a token's experts, best first; then the experts' tokens.
 struct Routing {
     /// `[n, used]`
     weights: Vec<f32>,
@@ -67,8 +81,17 @@ impl Experts<'_> {
 
         let probs = sized(&mut scratch.probs, n * self.router.rows);
         multiply(st, stop, &[self.router], h, vec![probs], None)?;
+        let choice = &mut scratch.choice;
+        if choice.given {
+            let each = probs.chunks_exact(self.router.rows).zip(choice.experts.chunks_exact(self.used));
+            choice.regret = each.map(|(scores, experts)| regret(scores, experts)).collect();
+        }
         probs.chunks_exact_mut(self.router.rows).for_each(|row| st.vec.softmax(row));
-        let routing = self.route(probs);
+        if !choice.given {
+            choice.experts.clear();
+            probs.chunks_exact(self.router.rows).for_each(|row| top_k(row, self.used, &mut choice.experts));
+        }
+        let routing = self.route(probs, &choice.experts);
         let rows = routing.token_of.len();
         if let Some(file) = self.ahead {
             for mats in [&self.gate, &self.up, &self.down] {
@@ -136,16 +159,13 @@ impl Experts<'_> {
         })
     }
 
-    /// Chooses each token's experts from `probs` `[n, experts]` and groups the choices.
-    fn route(&self, probs: &[f32]) -> Routing {
+    /// Weighs the experts `chosen` `[n, used]` by `probs` `[n, experts]` and groups the choices.
+    fn route(&self, probs: &[f32], chosen: &[usize]) -> Routing {
         let (experts, used) = (self.router.rows, self.used);
-        let n = probs.len() / experts;
-        let mut chosen = Vec::with_capacity(n * used);
-        let mut weights = Vec::with_capacity(n * used);
-        for probs in probs.chunks_exact(experts) {
+        let mut weights = Vec::with_capacity(chosen.len());
+        for (probs, chosen) in probs.chunks_exact(experts).zip(chosen.chunks_exact(used)) {
             let first = weights.len();
-            top_k(probs, used, &mut chosen);
-            weights.extend(chosen[first..].iter().map(|&e| probs[e]));
+            weights.extend(chosen.iter().map(|&e| probs[e]));
             if self.norm_weights {
                 let sum: f32 = weights[first..].iter().sum();
                 weights[first..].iter_mut().for_each(|w| *w /= sum);
@@ -179,6 +199,18 @@ fn top_k(values: &[f32], k: usize, out: &mut Vec<usize>) {
     }
 }
 
+/// See [`Choice::regret`].
+fn regret(scores: &[f32], chosen: &[usize]) -> f32 {
+    let n = scores.len() as f32;
+    let mean = scores.iter().sum::<f32>() / n;
+    let deviation = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f32>() / n).sqrt();
+    let worst = chosen.iter().map(|&e| scores[e]).fold(f32::INFINITY, f32::min);
+    let outside = scores.iter().enumerate().filter(|(e, _)| !chosen.contains(e));
+    let best = outside.map(|(_, &s)| s).fold(f32::NEG_INFINITY, f32::max);
+    // Where all scores are the same, any choice is as good.
+    if best == worst { 0.0 } else { (best - worst) / deviation }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +220,18 @@ mod tests {
         let mut out = vec![7];
         top_k(&[0.1, 0.4, 0.2, 0.4, f32::NAN], 4, &mut out);
         assert_eq!(out, [7, 4, 1, 3, 2]);
+    }
+
+    #[test]
+    fn regret_is_what_a_worse_choice_loses() {
+        let scores = [1.0, 5.0, 3.0, 3.0]; // mean 3, deviation √2
+        let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-6, "{a} {b}");
+        near(regret(&scores, &[1, 2]), 0.0);
+        near(regret(&scores, &[1, 3]), 0.0);
+        near(regret(&scores, &[1]), -2.0 / 2.0_f32.sqrt());
+        near(regret(&scores, &[1, 0]), 2.0 / 2.0_f32.sqrt());
+        near(regret(&[2.0; 4], &[3, 0]), 0.0);
+        assert_eq!(regret(&scores, &[0, 1, 2, 3]), f32::NEG_INFINITY);
+        assert!(regret(&[f32::NAN, 1.0], &[1]).is_nan());
     }
 }

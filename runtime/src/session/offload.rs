@@ -1,6 +1,7 @@
 //! A session whose first layers are computed in another process, and what happens when that ends.
 use super::{EvalError, Options, Session};
 use crate::arch::EngineError;
+use crate::gpu::check::Here;
 use crate::gpu::{self, Event, Fault, Placement, Settings, Tell};
 use std::sync::atomic::AtomicBool;
 
@@ -20,8 +21,15 @@ impl Session<'_> {
         let x = std::mem::take(&mut self.x);
         let here = |e: EngineError| Fault::Here(EvalError::from(e).to_string());
         let engine = &mut self.engine;
-        gpu::check::check(&mut remote, self.model.layers(), &x, (self.batch, self.ctx), &mut |layer, start, x| {
-            Ok(engine.layers(layer..layer + 1, start, x, &gpu::NEVER).map_err(here)?.to_vec())
+        gpu::check::check(&mut remote, self.model, &x, (self.batch, self.ctx), &mut |batch| {
+            let given = batch.experts.is_some();
+            if let Some((choice, experts)) = engine.choice().zip(batch.experts) {
+                choice.experts = experts;
+                choice.given = true;
+            }
+            let y = engine.layers(batch.layer..batch.layer + 1, batch.start, batch.x, &gpu::NEVER).map(<[f32]>::to_vec);
+            let choice = engine.choice().map(std::mem::take).filter(|_| given);
+            Ok(Here { y: y.map_err(here)?, regret: choice.map_or_else(Vec::new, |choice| choice.regret) })
         })?;
         remote.end_of_check();
         if settings.wanted == gpu::Wanted::Auto {

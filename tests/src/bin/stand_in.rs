@@ -2,7 +2,8 @@
 //! of a GPU is needed to see what qwren makes of that.
 //!
 //! `start`, `greeting`, `version`, `silent`, `no-device`, `limits`; `room:K`, `crash-room:K`: more than K layers don't fit; `free:BYTES`;
-//! `wrong`; `slow`; and `WHAT@prefill`, `WHAT@decode` for WHAT among `kill`, `abort`, `hang`, `refuse`, `nan`: in the second batch of a
+//! `wrong`; `tie`: tokens of one layer go to the twins of their experts, 1 for 0, 3 for 2 and so on; `choice`: to the next ones;
+//! `twice`: to one twice; `slow`; and `WHAT@prefill`, `WHAT@decode` for WHAT among `kill`, `abort`, `hang`, `refuse`, `nan`: in the second batch of a
 //! prompt, or at the fourth single token.
 use std::fs::File;
 use std::ops::Range;
@@ -28,6 +29,8 @@ struct StandIn {
     loaded: usize,
     batches: usize,
     singles: usize,
+    /// Of the last batch's tokens.
+    experts: Vec<usize>,
 }
 
 impl StandIn {
@@ -119,7 +122,20 @@ impl Worker for StandIn {
         let whole = layers.len() == self.loaded && self.loaded > 1;
         let single = x.len() == model.hparams().hidden;
         let engine = self.engine.as_mut().expect("an engine");
-        let y = engine.layers(layers, start, x, &NEVER).expect("a result").to_vec();
+        let mut y = engine.layers(layers.clone(), start, x, &NEVER).expect("a result").to_vec();
+        if let (false, Some(choice), Some(moe)) = (whole, engine.choice(), model.hparams().moe) {
+            let other: Option<&dyn Fn(usize) -> usize> = match self.fault.as_str() {
+                "tie" => Some(&|e| e ^ 1),
+                "choice" => Some(&|e| (e + 1) % moe.experts),
+                _ => None,
+            };
+            if let Some(other) = other {
+                choice.experts.iter_mut().for_each(|e| *e = other(*e));
+                choice.given = true;
+                y = engine.layers(layers, start, x, &NEVER).expect("a result").to_vec();
+            }
+        }
+        self.experts = engine.choice().map_or_else(Vec::new, |choice| std::mem::take(choice).experts);
         x.copy_from_slice(&y);
         if self.is("wrong") {
             x.iter_mut().for_each(|v| *v *= 1.5);
@@ -140,6 +156,13 @@ impl Worker for StandIn {
             _ => Ok(()),
         }
     }
+
+    fn experts(&mut self) -> Result<Vec<u32>, Refusal> {
+        if self.is("twice") {
+            self.experts.fill(0);
+        }
+        Ok(self.experts.iter().map(|&e| e as u32).collect())
+    }
 }
 
 fn main() {
@@ -157,6 +180,7 @@ fn main() {
     let (memory, files) = descriptors(env::args().skip(2)).expect("descriptors");
     let first = env::args().nth(3);
     let path = first.and_then(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok()).unwrap_or_default();
-    let mut worker = StandIn { fault, path, model: None, engine: None, loaded: 0, batches: 0, singles: 0 };
+    let mut worker =
+        StandIn { fault, path, model: None, engine: None, loaded: 0, batches: 0, singles: 0, experts: Vec::new() };
     serve(&mut worker, memory, &files).expect("pipes that last");
 }
