@@ -56,19 +56,9 @@ impl Level {
         }
     }
 
-    /// The best level of this CPU that is chosen without being asked for.
+    /// The best level of this CPU.
     pub fn best() -> Level {
-        Level::available().into_iter().find(|level| level.is_proven()).unwrap_or(Level::Scalar)
-    }
-
-    /// Whether the kernels of this level have run on such a CPU. Those that have not passed their tests on arrays alone, and
-    /// run only when `QWREN_CPU` names them.
-    pub(super) const fn is_proven(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if matches!(self, Level::AvxVnni(_) | Level::Avx512Vnni(_)) {
-            return false;
-        }
-        true
+        Level::available()[0]
     }
 
     /// Every level of this CPU, best first; the last one is `Scalar`.
@@ -138,7 +128,7 @@ mod tests {
         let levels = Level::available();
         assert_eq!(levels.last(), Some(&Level::Scalar));
         assert!(levels.is_sorted_by(|a, b| a > b));
-        assert!(levels.contains(&Level::best()) && Level::best().is_proven());
+        assert_eq!(levels.first(), Some(&Level::best()));
         for level in levels {
             assert_eq!(Level::parse(&level.name().to_uppercase()), Ok(level));
         }

@@ -16,13 +16,6 @@ fn required_levels_are_there() {
     }
 }
 
-/// Whether the kernels of a level are tested here: those that have never run on such a CPU where they are asked for, so that
-/// they fail nobody who doesn't use them.
-fn is_tested(level: Level) -> bool {
-    let names = std::env::var(REQUIRE).unwrap_or_default();
-    level.is_proven() || names.split(',').any(|name| name.eq_ignore_ascii_case(level.name()))
-}
-
 /// Pseudorandom numbers that are the same on every machine (splitmix64).
 struct Random(u64);
 

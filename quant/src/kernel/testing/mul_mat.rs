@@ -1,18 +1,18 @@
 //! Matrix products over shapes, alignments and extreme values.
-use super::{Random, assert_same, is_tested};
+use super::{Random, assert_same};
 use crate::act::{ActKind, Acts};
 use crate::block::codec;
 use crate::dtype::DType;
 use crate::kernel::{Kernel, Level, kernels, select};
 
-/// Every kernel of this machine that is tested, and algorithms that other machines run, on arrays.
+/// Every kernel of this machine, and algorithms that other machines run, on arrays.
 fn all() -> impl Iterator<Item = &'static Kernel> {
     #[cfg(target_arch = "x86_64")]
     static PORTABLE: std::sync::LazyLock<Vec<Kernel>> =
         std::sync::LazyLock::new(crate::kernel::x86::vnni::portable::kernels);
     #[cfg(not(target_arch = "x86_64"))]
     static PORTABLE: [Kernel; 0] = [];
-    kernels().iter().filter(|kernel| is_tested(kernel.level)).chain(PORTABLE.iter())
+    kernels().iter().chain(PORTABLE.iter())
 }
 
 /// The definition of what `kernel` computes.
