@@ -60,12 +60,18 @@ impl Avx512Vnni {
 /// Asks for the cache lines of `len` bytes that lie `offset` bytes after the start of `w`, within it or beyond.
 #[inline(always)]
 fn prefetch<B>(w: &[B], offset: usize, len: usize) {
+    prefetch_to::<B, _MM_HINT_T0>(w, offset, len);
+}
+
+/// As [`prefetch`], into the cache that the hint names.
+#[inline(always)]
+fn prefetch_to<B, const HINT: i32>(w: &[B], offset: usize, len: usize) {
     for line in (0..len).step_by(64) {
         let address = w.as_ptr().wrapping_byte_add(offset + line);
         // SAFETY: a hint: no address faults. (Newer compilers know.)
         #[allow(unused_unsafe)]
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(address.cast());
+            _mm_prefetch::<HINT>(address.cast());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 use super::lanes::{self, *};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
+use crate::kernel::x86::prefetch_to;
 
 /// Rows whose sums are reduced together: eight vectors of eight lanes make one of eight totals.
 pub(super) const ROWS: usize = 8;
@@ -16,9 +17,13 @@ pub(super) struct ActBlock<'a> {
     pub(super) sums: &'a [i16; 16],
 }
 
+/// How far ahead weights are asked for, at least: memory has the time to answer.
+const AHEAD: usize = 16 << 10;
+
 /// Asks for the weights to come, a few lines with each step of the work: a burst of requests would hold up the loads
 /// behind it. The rows after these eight lie right behind them in the file; asked for in that order, they look to the
-/// memory like one sequential reader, whatever order the eight are read in.
+/// memory like one sequential reader, whatever order the eight are read in. They wait in the second-level cache: the first
+/// doesn't hold eight long rows beside the eight at hand. (Choosing by length costs more than it wins.)
 pub(super) struct Ahead<'a, B> {
     w: &'a [B],
     /// In bytes from the start of `w`.
@@ -31,7 +36,7 @@ impl<B> Ahead<'_, B> {
     #[target_feature(enable = "avx2")]
     pub(super) fn step(&mut self, parts: usize) {
         let bytes = ROWS * size_of::<B>() / parts;
-        prefetch(self.w, self.at, bytes);
+        prefetch_to::<B, _MM_HINT_T1>(self.w, self.at, bytes);
         self.at += bytes;
     }
 }
@@ -87,9 +92,10 @@ pub(super) fn gemv<B: Block>(
     let q = &acts.quants(0).as_chunks::<32>().0.as_chunks::<8>().0[..per_row];
     let sums = &acts.sums(0).as_chunks::<16>().0[..per_row];
     let scales = &acts.scales(0)[..per_row];
-    prefetch(w, 0, ROWS * per_row * size_of::<B>());
+    let group = ROWS * per_row * size_of::<B>();
+    prefetch(w, 0, group);
     for first in (0..rows).step_by(ROWS) {
-        let mut ahead = Ahead { w, at: (first + ROWS) * per_row * size_of::<B>() };
+        let mut ahead = Ahead { w, at: first * per_row * size_of::<B>() + group.max(AHEAD) };
         let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
         let mut total = _mm256_setzero_ps();
         for b in 0..per_row {
