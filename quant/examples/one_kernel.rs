@@ -1,14 +1,13 @@
 //! Runs one kernel some times at this CPU's best level: what scripts/arm counts the instructions of.
 //!
-//! `one_kernel TYPE|OPERATION TOKENS TIMES` prints the multiply-adds of one time. Matrix products have 16 rows of 1,024
-//! columns; attention takes TOKENS queries over 64 positions of 128 values.
+//! `one_kernel TYPE|OPERATION TOKENS TIMES` prints the multiply-adds of one time. Matrix products have 2,048 columns and the
+//! rows that a worker takes at once, 64 with one token and 32 with many; attention takes TOKENS queries over 64 positions of 128 values.
 use half::f16;
 use qwren_quant::act::Acts;
 use qwren_quant::dtype::DType;
 use qwren_quant::kernel::{Level, Q8_BLOCK, Q8Rows, select, vec_ops};
 
-const ROWS: usize = 16;
-const COLS: usize = 1024;
+const COLS: usize = 2048;
 const POSITIONS: usize = 64;
 const DIM: usize = 128;
 
@@ -23,20 +22,21 @@ fn main() {
     }
 }
 
-/// `[16, 1024]` weights times `[tokens, 1024]` activations.
+/// `[rows, 2048]` weights times `[tokens, 2048]` activations.
 fn mul_mat(level: Level, weight: DType, tokens: usize, times: usize) {
     let kernel = select(level, weight).expect("a type to compute with");
-    let w = vec![0x11; ROWS * COLS / weight.block_len() * weight.block_bytes()];
+    let rows = if tokens == 1 { 64 } else { 32 };
+    let w = vec![0x11; rows * COLS / weight.block_len() * weight.block_bytes()];
     let mut acts = Acts::new();
     acts.reset(kernel.act, tokens, COLS);
     for t in 0..tokens {
         acts.set_row(level, t, &[0.5; COLS]);
     }
-    let mut out = vec![0.0; ROWS * tokens];
+    let mut out = vec![0.0; rows * tokens];
     for _ in 0..times {
         kernel.mul_mat(&w, acts.view(), &mut out);
     }
-    println!("{}", ROWS * COLS * tokens);
+    println!("{}", rows * COLS * tokens);
 }
 
 /// One KV head's 64 positions with some queries.

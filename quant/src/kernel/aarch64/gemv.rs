@@ -2,9 +2,11 @@
 use std::arch::aarch64::*;
 
 use super::heads::Head;
+use super::instructions::{settled, settled_ref};
 use super::lanes::{self, *};
-use super::levels::Small;
-use super::offsets::{half, offset};
+use super::levels::{Pair, Small, pair};
+use super::offsets::offset;
+use super::token::Token;
 use super::unroll::unrolled;
 use crate::act::ActView;
 use crate::block::{Block, SUPER, blocks};
@@ -25,8 +27,8 @@ pub(super) enum Form {
 
 /// `sum += da · value`, block by block, as the scalar definition has it.
 ///
-/// `P` pairs of sub-blocks of `16 * N` columns. `dot(sums, levels, a)` multiplies those of one sub-block; `sums` are
-/// zeros at a block's start and its own.
+/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for. `dot(sums, levels,
+/// a)` multiplies one sub-block; `sums` are zeros at a block's start and its own.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
@@ -35,43 +37,58 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
     out: &mut [f32],
     form: Form,
     head: impl Fn([&B; ROWS]) -> Head<P>,
-    levels: impl Fn(&B, usize) -> [int8x16_t; N],
+    scale: impl Fn(int16x4_t, int16x4_t) -> int32x4_t,
+    levels: impl Fn(&B, usize) -> Pair<N>,
     dot: impl Fn(&mut [int32x4_t; ROWS], [[int8x16_t; N]; ROWS], [int8x16_t; N]) -> int32x4_t,
 ) {
     const { assert!(2 * P * N * 16 == SUPER) };
+    // The sub-block that is the k-th one multiplied.
+    let at = const { sequence::<N>() };
     let per_row = acts.cols() / SUPER;
+    let tokens = Token::<16, 16>::all(acts, per_row);
     let w = blocks::<B>(w);
     let rows = w.len() / per_row;
     for first in (0..rows).step_by(ROWS) {
-        let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
-        for t in 0..acts.tokens() {
-            let q = &acts.quants(t).as_chunks::<16>().0.as_chunks::<16>().0[..per_row];
-            let sums = &acts.sums(t).as_chunks::<16>().0[..per_row];
-            let scales = &acts.scales(t)[..per_row];
+        let w: [&[B]; ROWS] = lanes::rows(w, per_row, rows, first);
+        for (t, &Token { q, sums, scales }) in tokens.iter().enumerate() {
             let mut total = vdupq_n_f32(0.0);
             for b in 0..per_row {
-                let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
-                let head = head(w);
+                let mut w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
+                let mut head = head(w);
+                for i in 0..P {
+                    head.scales[i] = settled(head.scales[i]);
+                    head.mins[i] = settled(head.mins[i]);
+                }
                 // First of all, so that the minimums take no registers later.
-                let offset = match form {
+                let mut offset = match form {
                     Form::Signed => vdupq_n_s32(0),
-                    Form::Affine | Form::Centred(_) => offset(&head.mins, &sums[b]),
+                    Form::Affine | Form::Centred(_) => settled_sum(offset(&head.mins, &sums[b])),
                 };
                 let (mut run, mut sum) = ([vdupq_n_s32(0); ROWS], vdupq_n_s32(0));
                 // Not a loop: where things lie in a block must be known at compile time.
-                unrolled!(2 * P, |j| {
-                    let levels = [levels(w[0], j), levels(w[1], j), levels(w[2], j), levels(w[3], j)];
-                    let mut a = [vdupq_n_s8(0); N];
-                    for k in 0..N {
-                        a[k] = load_i8(&q[b][N * j + k]);
+                unrolled!(P, |i| {
+                    // Pair by pair: what the whole block has in common would not fit the registers.
+                    sum = settled_sum(sum);
+                    w = [settled_ref(w[0]), settled_ref(w[1]), settled_ref(w[2]), settled_ref(w[3])];
+                    let w = [levels(w[0], i), levels(w[1], i), levels(w[2], i), levels(w[3], i)];
+                    for k in 0..2 {
+                        let j = at[2 * i + k];
+                        let mut a = [vdupq_n_s8(0); N];
+                        for c in 0..N {
+                            a[c] = load_i8(&q[b][N * j + c]);
+                        }
+                        let dot = dot(&mut run, [w[0][k], w[1][k], w[2][k], w[3][k]], a);
+                        sum = vmlaq_s32(sum, dot, scale(head.scale(j), head.scale(at[2 * i + k + 1])));
                     }
-                    sum = vmlaq_s32(sum, dot(&mut run, levels, a), half(head.scales[j / 2], j % 2));
                 });
                 let value = match form {
                     Form::Affine => {
                         vsubq_f32(vmulq_f32(head.d, vcvtq_f32_s32(sum)), vmulq_f32(head.dmin, vcvtq_f32_s32(offset)))
                     }
-                    Form::Centred(zero) => vmulq_f32(head.d, vcvtq_f32_s32(vmlsq_n_s32(sum, offset, zero))),
+                    Form::Centred(zero) => {
+                        offset = vmlsq_n_s32(sum, offset, zero);
+                        vmulq_f32(head.d, vcvtq_f32_s32(offset))
+                    }
                     Form::Signed => vmulq_f32(head.d, vcvtq_f32_s32(sum)),
                 };
                 total = vaddq_f32(total, vmulq_n_f32(value, scales[b]));
@@ -81,8 +98,25 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
     }
 }
 
+/// The sub-blocks pair by pair, then one that no block has.
+const fn sequence<const N: usize>() -> [usize; 17] {
+    let mut at = [SUPER; 17];
+    let mut i = 0;
+    while i < 8 / N {
+        [at[2 * i], at[2 * i + 1]] = pair::<N>(i);
+        i += 1;
+    }
+    at
+}
+
+/// Dot products of a row's blocks of 32 columns: sums that need not be set to zero, a vector a row, and what they come to.
+pub(super) struct RowSums {
+    pub(super) sums: [int32x4_t; ROWS],
+    pub(super) total: int32x4_t,
+}
+
 /// `sum += (d · da) · (q·a)`, then with a minimum `sum += (m · da) · (Σ a)`, block by block, as the scalar definition
-/// has it.
+/// has it. `dot(run, levels, a)` multiplies one block.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn of_32<B: Block>(
@@ -91,45 +125,73 @@ pub(super) fn of_32<B: Block>(
     out: &mut [f32],
     units: impl Fn(&B) -> (u16, Option<u16>),
     levels: impl Fn(&B) -> Small,
-    dot: impl Fn([Small; ROWS], Small) -> int32x4_t,
+    dot: impl Fn(&mut RowSums, [Small; ROWS], Small) -> int32x4_t,
 ) {
     // Blocks of a row that are found from one address.
     const STEP: usize = 4;
-    let add = |w: [&B; ROWS], q: &[[i8; 16]; 2], sum: i16, scale: f32, total: float32x4_t| {
+    let add = |w: [&B; ROWS],
+               q: &[[i8; 16]; 2],
+               sum: &[i16; 1],
+               scale: float32x4_t,
+               run: &mut RowSums,
+               total: float32x4_t| {
         let a = [load_i8(&q[0]), load_i8(&q[1])];
-        let dot = dot([levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
+        let dot = dot(run, [levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
         let units = w.map(&units);
-        let d = vmulq_n_f32(halves(units.map(|(d, _)| d)), scale);
+        let d = vmulq_f32(halves(units.map(|(d, _)| d)), scale);
         let total = vaddq_f32(total, vmulq_f32(d, vcvtq_f32_s32(dot)));
         match units {
             [(_, Some(m0)), (_, Some(m1)), (_, Some(m2)), (_, Some(m3))] => {
-                let m = vmulq_n_f32(halves([m0, m1, m2, m3]), scale);
-                vaddq_f32(total, vmulq_n_f32(m, f32::from(sum)))
+                let m = vmulq_f32(halves([m0, m1, m2, m3]), scale);
+                vaddq_f32(total, vmulq_n_f32(m, f32::from(sum[0])))
             }
             _ => total,
         }
     };
     let per_row = acts.cols() / 32;
+    let tokens = Token::<2, 1>::all(acts, per_row);
     let w = blocks::<B>(w);
     let rows = w.len() / per_row;
     for first in (0..rows).step_by(ROWS) {
-        let w: [&[B]; ROWS] = lanes::rows(w, per_row, first);
-        for t in 0..acts.tokens() {
-            let q = &acts.quants(t).as_chunks::<16>().0.as_chunks::<2>().0[..per_row];
-            let (sums, scales) = (&acts.sums(t)[..per_row], &acts.scales(t)[..per_row]);
-            let mut total = vdupq_n_f32(0.0);
+        let w: [&[B]; ROWS] = lanes::rows(w, per_row, rows, first);
+        for (t, &Token { q, sums, scales }) in tokens.iter().enumerate() {
+            let zero = vdupq_n_s32(0);
+            let (mut total, mut run) = (vdupq_n_f32(0.0), RowSums { sums: [zero; ROWS], total: zero });
             for b in (0..per_row / STEP).map(|b| b * STEP) {
                 let (w, q) = (w.map(|w| &w[b..b + STEP]), &q[b..b + STEP]);
-                let (sums, scales) = (&sums[b..b + STEP], &scales[b..b + STEP]);
+                let (sums, scales) = (&sums[b..b + STEP], load_f32(scales[b..].first_chunk().expect("four blocks")));
                 unrolled!(STEP, |i| {
-                    total = add([&w[0][i], &w[1][i], &w[2][i], &w[3][i]], &q[i], sums[i], scales[i], total);
+                    let w = [&w[0][i], &w[1][i], &w[2][i], &w[3][i]];
+                    total = add(w, &q[i], &sums[i], lane(scales, i), &mut run, total);
+                    // One after the other: four blocks at once would not fit the registers.
+                    total = vreinterpretq_f32_s16(settled(vreinterpretq_s16_f32(total)));
                 });
             }
             for b in per_row / STEP * STEP..per_row {
-                total = add([&w[0][b], &w[1][b], &w[2][b], &w[3][b]], &q[b], sums[b], scales[b], total);
+                let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
+                total = add(w, &q[b], &sums[b], vdupq_n_f32(scales[b]), &mut run, total);
             }
             put(total, first, &mut out[t * rows..][..rows]);
         }
+    }
+}
+
+/// [`settled`].
+#[inline]
+#[target_feature(enable = "neon")]
+fn settled_sum(v: int32x4_t) -> int32x4_t {
+    vreinterpretq_s32_s16(settled(vreinterpretq_s16_s32(v)))
+}
+
+/// Element `i`, which must be known at compile time, in all lanes.
+#[inline]
+#[target_feature(enable = "neon")]
+fn lane(v: float32x4_t, i: usize) -> float32x4_t {
+    match i {
+        0 => vdupq_laneq_f32::<0>(v),
+        1 => vdupq_laneq_f32::<1>(v),
+        2 => vdupq_laneq_f32::<2>(v),
+        _ => vdupq_laneq_f32::<3>(v),
     }
 }
 

@@ -1,4 +1,6 @@
 //! Scales and minimums of four rows' blocks together: a lane is a row.
+//!
+//! `TABLES`: bytes are brought into order by table lookups, which take as long as three other instructions on a Cortex-A72.
 use std::arch::aarch64::*;
 
 use super::instructions::fcvtl;
@@ -26,35 +28,34 @@ impl<const P: usize> Head<P> {
         Head { d: unit, dmin: unit, scales: pairs, mins: pairs }
     }
 
-    /// The scales for dot products that run on over the sub-blocks. With A\[j\] the sum up to sub-block j,
-    /// Σ scale\[j\]·(A\[j\] − A\[j − 1\]) = Σ (scale\[j\] − scale\[j + 1\])·A\[j\], and no sum is set to zero.
+    /// The scales of sub-block `j`; beyond the last one zeros.
     #[inline]
     #[target_feature(enable = "neon")]
-    pub(super) fn running(mut self) -> Self {
-        for i in 0..P {
-            let next = if i + 1 < P { self.scales[i + 1] } else { vdupq_n_s16(0) };
-            self.scales[i] = vsubq_s16(self.scales[i], vextq_s16::<4>(self.scales[i], next));
+    pub(super) fn scale(&self, j: usize) -> int16x4_t {
+        match self.scales.get(j / 2) {
+            Some(&pair) if j.is_multiple_of(2) => vget_low_s16(pair),
+            Some(&pair) => vget_high_s16(pair),
+            None => vdup_n_s16(0),
         }
-        self
     }
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q4_k(w: [&BlockQ4K; 4]) -> Head<4> {
-    affine(w)
+pub(super) fn q4_k<const TABLES: bool>(w: [&BlockQ4K; 4]) -> Head<4> {
+    affine::<_, TABLES>(w)
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q5_k(w: [&BlockQ5K; 4]) -> Head<4> {
-    affine(w)
+pub(super) fn q5_k<const TABLES: bool>(w: [&BlockQ5K; 4]) -> Head<4> {
+    affine::<_, TABLES>(w)
 }
 
 /// Of blocks that begin with d, dmin and the packed numbers that block/scales.rs describes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn affine<B: Block>(w: [&B; 4]) -> Head<4> {
+fn affine<B: Block, const TABLES: bool>(w: [&B; 4]) -> Head<4> {
     let [units, scale, min, low] = words([head(w[0]), head(w[1]), head(w[2]), head(w[3])]);
     let six_bits = |v| vandq_u32(v, vdupq_n_u32(0x3f3f_3f3f));
     let join = |low, top| {
@@ -62,7 +63,7 @@ fn affine<B: Block>(w: [&B; 4]) -> Head<4> {
         vorrq_u32(vandq_u32(low, vdupq_n_u32(0x0f0f_0f0f)), top)
     };
     let unsigned = |first, second| {
-        let ([a, b], [c, d]) = (unsigned_pairs(first), unsigned_pairs(second));
+        let ([a, b], [c, d]) = (unsigned_pairs::<TABLES>(first), unsigned_pairs::<TABLES>(second));
         [a, b, c, d]
     };
     Head {
@@ -75,16 +76,16 @@ fn affine<B: Block>(w: [&B; 4]) -> Head<4> {
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q6_k(w: [&BlockQ6K; 4]) -> Head<8> {
+pub(super) fn q6_k<const TABLES: bool>(w: [&BlockQ6K; 4]) -> Head<8> {
     let bytes = |r: usize| zerocopy::transmute_ref!(&w[r].scales);
-    signed(w.map(|w| w.d.bits()), [bytes(0), bytes(1), bytes(2), bytes(3)])
+    signed::<TABLES>(w.map(|w| w.d.bits()), [bytes(0), bytes(1), bytes(2), bytes(3)])
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q3_k(w: [&BlockQ3K; 4]) -> Head<8> {
+pub(super) fn q3_k<const TABLES: bool>(w: [&BlockQ3K; 4]) -> Head<8> {
     let scales = w.map(|w| scales_q3_k(&w.scales));
-    signed(w.map(|w| w.d.bits()), scales.each_ref())
+    signed::<TABLES>(w.map(|w| w.d.bits()), scales.each_ref())
 }
 
 /// The sixteen scales -32 … 31 as bytes; the layout is described in block/q3_k.rs.
@@ -103,20 +104,20 @@ fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q2_k(w: [&BlockQ2K; 4]) -> Head<8> {
+pub(super) fn q2_k<const TABLES: bool>(w: [&BlockQ2K; 4]) -> Head<8> {
     let words = words([&w[0].scales, &w[1].scales, &w[2].scales, &w[3].scales]);
     let nibbles = |v| vandq_u32(v, vdupq_n_u32(0x0f0f_0f0f));
     Head {
         d: halves(w.map(|w| w.d.bits())),
         dmin: halves(w.map(|w| w.dmin.bits())),
-        scales: flat(words.map(|v| unsigned_pairs(nibbles(v)))),
-        mins: flat(words.map(|v| unsigned_pairs(nibbles(vshrq_n_u32::<4>(v))))),
+        scales: flat(words.map(|v| unsigned_pairs::<TABLES>(nibbles(v)))),
+        mins: flat(words.map(|v| unsigned_pairs::<TABLES>(nibbles(vshrq_n_u32::<4>(v))))),
     }
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn iq4_xs(w: [&BlockIq4Xs; 4]) -> Head<4> {
+pub(super) fn iq4_xs<const TABLES: bool>(w: [&BlockIq4Xs; 4]) -> Head<4> {
     let mut pairs = [[[0i16; 4]; 2]; 4];
     for r in 0..4 {
         for (j, scale) in w[r].unpack_scales().into_iter().enumerate() {
@@ -129,12 +130,8 @@ pub(super) fn iq4_xs(w: [&BlockIq4Xs; 4]) -> Head<4> {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn signed(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
-    let pairs = |v| {
-        let v = vreinterpretq_s8_u8(by_number(v));
-        [vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v)]
-    };
-    let scales = flat(words(scales).map(pairs));
+fn signed<const TABLES: bool>(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
+    let scales = flat(words(scales).map(|v| signed_pairs::<TABLES>(v)));
     Head { d: halves(d), dmin: vdupq_n_f32(0.0), scales, mins: scales }
 }
 
@@ -159,9 +156,28 @@ fn by_number(words: uint32x4_t) -> uint8x16_t {
     vqtbl1q_u8(vreinterpretq_u8_u32(words), load_u8(&[0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15]))
 }
 
+/// `[4 rows][4 bytes]` → `[2 pairs of bytes][2 bytes][4 rows]`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn unsigned_pairs(words: uint32x4_t) -> [int16x8_t; 2] {
-    let v = by_number(words);
-    [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v))), vreinterpretq_s16_u16(vmovl_high_u8(v))]
+fn unsigned_pairs<const TABLES: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
+    if TABLES {
+        let v = by_number(words);
+        return [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v))), vreinterpretq_s16_u16(vmovl_high_u8(v))];
+    }
+    let v = vreinterpretq_u16_u32(words);
+    let (even, odd) = (vandq_u16(v, vdupq_n_u16(0xff)), vshrq_n_u16::<8>(v));
+    [vreinterpretq_s16_u16(vuzp1q_u16(even, odd)), vreinterpretq_s16_u16(vuzp2q_u16(even, odd))]
+}
+
+/// The same of signed bytes.
+#[inline]
+#[target_feature(enable = "neon")]
+fn signed_pairs<const TABLES: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
+    if TABLES {
+        let v = vreinterpretq_s8_u8(by_number(words));
+        return [vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v)];
+    }
+    let v = vreinterpretq_s16_u32(words);
+    let (even, odd) = (vshrq_n_s16::<8>(vshlq_n_s16::<8>(v)), vshrq_n_s16::<8>(v));
+    [vuzp1q_s16(even, odd), vuzp2q_s16(even, odd)]
 }

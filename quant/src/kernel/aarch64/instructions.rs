@@ -51,6 +51,39 @@ pub(super) fn insert(mut to: uint8x16_t, from: uint8x16_t, mask: uint8x16_t) -> 
     vreinterpretq_s8_u8(to)
 }
 
+/// `v`, which is computed before what comes later in the program and goes through here. The compiler would otherwise mix the
+/// steps of a long calculation and run out of registers, or foretell a result.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn settled(mut v: int16x8_t) -> int16x8_t {
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0:v} */", inout(vreg) v, options(nomem, nostack, preserves_flags)) };
+    v
+}
+
+/// `x`, what it refers to being read here and later: not before, and again where it has been read before.
+#[inline]
+pub(super) fn settled_ref<T>(x: &T) -> &T {
+    let mut at: *const T = x;
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) at, options(readonly, nostack, preserves_flags)) };
+    // SAFETY: it is `x`, unchanged.
+    unsafe { &*at }
+}
+
+/// The bits of an integer register.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn fmov(x: u64) -> uint16x4_t {
+    let out;
+    // The intrinsic becomes loads into single lanes where the compiler knows where the parts of `x` come from.
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("fmov {0:d}, {1}", out(vreg) out, in(reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    out
+}
+
 /// Four halves as floats.
 #[inline]
 #[target_feature(enable = "neon")]

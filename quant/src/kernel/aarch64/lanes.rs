@@ -3,7 +3,7 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
-use super::instructions::fcvtl;
+use super::instructions::{fcvtl, fmov};
 use crate::block::Block;
 
 /// 16 bytes of a block.
@@ -67,7 +67,7 @@ pub(super) fn half_in_all(x: f16) -> float32x4_t {
 pub(super) fn halves(bits: [u16; 4]) -> float32x4_t {
     // Put together in the integer registers, which have nothing else to do.
     let [a, b, c, d] = bits;
-    fcvtl(vcreate_u16(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48))
+    fcvtl(fmov(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48))
 }
 
 /// The sums of four vectors.
@@ -98,9 +98,8 @@ pub(super) fn head<B: Block>(w: &B) -> &[u8; 16] {
     w.as_bytes().first_chunk().expect("a block of more than 16 bytes")
 }
 
-/// Rows `first …` of `per_row` blocks each; beyond the end the last row again.
+/// Rows `first …` of `rows`, of `per_row` blocks each; beyond the end the last row again.
 #[inline]
-pub(super) fn rows<B, const N: usize>(w: &[B], per_row: usize, first: usize) -> [&[B]; N] {
-    let last = w.len() / per_row - 1;
-    std::array::from_fn(|i| &w[(first + i).min(last) * per_row..][..per_row])
+pub(super) fn rows<B, const N: usize>(w: &[B], per_row: usize, rows: usize, first: usize) -> [&[B]; N] {
+    std::array::from_fn(|i| &w[(first + i).min(rows - 1) * per_row..][..per_row])
 }

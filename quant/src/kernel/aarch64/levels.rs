@@ -8,58 +8,88 @@ use crate::block::{
     BlockQ6K, BlockQ8_0, NON_LINEAR,
 };
 
-/// Sub-block `j` of 32 columns, 0 … 15.
+/// Two sub-blocks of `16 * N` columns that lie in the same bytes: those that [`pair`] names.
+pub(super) type Pair<const N: usize> = [[int8x16_t; N]; 2];
+
+/// The sub-blocks of pair `i`. Those of 16 columns come in an order in which neighbours are mostly both even or both odd.
 #[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn q4_k(w: &BlockQ4K, j: usize) -> [int8x16_t; 2] {
-    nibbles(&w.qs, j).map(|v| vreinterpretq_s8_u8(v))
+pub(super) const fn pair<const N: usize>(i: usize) -> [usize; 2] {
+    if N == 2 {
+        return [2 * i, 2 * i + 1];
+    }
+    let j = i / 4 * 8 + [0, 2, 1, 3][i % 4];
+    [j, j + 4]
 }
 
-/// Sub-block `j` of 32 columns, 0 … 31.
+/// 0 … 15.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q5_k(w: &BlockQ5K, j: usize) -> [int8x16_t; 2] {
-    let (low, qh) = (nibbles(&w.qs, j), w.qh.as_chunks().0);
-    [0, 1].map(|i| set_bit(low[i], 16, load_u8(&qh[i]), j))
+pub(super) fn q4_k(w: &BlockQ4K, i: usize) -> Pair<2> {
+    let [a, b] = nibbles(&w.qs, i);
+    [[as_signed(a[0]), as_signed(a[1])], [as_signed(b[0]), as_signed(b[1])]]
 }
 
-/// Sub-block `j` of 16 columns with 32 added, 0 … 63.
+/// 0 … 31.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q6_k(w: &BlockQ6K, j: usize) -> [int8x16_t; 1] {
+pub(super) fn q5_k(w: &BlockQ5K, i: usize) -> Pair<2> {
+    let (qs, qh) = (w.qs.as_chunks::<32>().0[i].as_chunks().0, w.qh.as_chunks().0);
+    let ([a, c], [b, d]) = (five_bits_of_pair(&qs[0], &qh[0], i), five_bits_of_pair(&qs[1], &qh[1], i));
+    [[a, b], [c, d]]
+}
+
+/// The low halves of `qs` with bit `2 * i` of `qh` on top, and the high ones with bit `2 * i + 1`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn five_bits_of_pair(qs: &[u8; 16], qh: &[u8; 16], i: usize) -> [int8x16_t; 2] {
+    let (qs, qh) = (load_u8(qs), load_u8(qh));
+    // At the bottom of the low half, and of the high one.
+    let (low, high) = match i {
+        0 => (qh, vshlq_n_u8::<3>(qh)),
+        1 => (vshrq_n_u8::<2>(qh), vshlq_n_u8::<1>(qh)),
+        2 => (vshrq_n_u8::<4>(qh), vshrq_n_u8::<1>(qh)),
+        _ => (vshrq_n_u8::<6>(qh), vshrq_n_u8::<3>(qh)),
+    };
+    let (low, high) = (vandq_u8(low, vdupq_n_u8(0x01)), vandq_u8(high, vdupq_n_u8(0x10)));
+    [as_signed(vsliq_n_u8::<4>(qs, low)), as_signed(vsriq_n_u8::<4>(high, qs))]
+}
+
+/// With 32 added, 0 … 63.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q6_k(w: &BlockQ6K, i: usize) -> Pair<1> {
+    let j = pair::<1>(i)[0];
     let (ql, qh) = (w.ql.as_chunks::<64>().0[j / 8].as_chunks().0, w.qh.as_chunks::<32>().0[j / 8].as_chunks().0);
     let (ql, qh) = (load_u8(&ql[j % 4]), load_u8(&qh[j % 2]));
-    let low = if j % 8 < 4 { vandq_u8(ql, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(ql) };
-    // The two bits that go on top, moved to their place.
-    let high = match j % 8 / 2 {
-        0 => vshlq_n_u8::<4>(qh),
-        1 => vshlq_n_u8::<2>(qh),
-        2 => qh,
-        _ => vshrq_n_u8::<2>(qh),
-    };
-    [insert(low, high, vdupq_n_u8(0x30))]
+    // The two bits that go on top, at the bottom of a byte's halves.
+    let high = vandq_u8(if j % 4 < 2 { qh } else { vshrq_n_u8::<2>(qh) }, vdupq_n_u8(0x33));
+    [[as_signed(vsliq_n_u8::<4>(ql, high))], [as_signed(vsriq_n_u8::<4>(high, ql))]]
 }
 
-/// Sub-block `j` of 16 columns with 4 added, 0 … 7.
+/// With 4 added, 0 … 7.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q3_k(w: &BlockQ3K, j: usize) -> [int8x16_t; 1] {
-    let hmask = w.hmask.as_chunks().0;
-    [set_bit(pair_of_bits(&w.qs, j), 4, load_u8(&hmask[j % 2]), j / 2)]
+pub(super) fn q3_k(w: &BlockQ3K, i: usize) -> Pair<1> {
+    let [a, b] = pair::<1>(i);
+    let hmask = load_u8(&w.hmask.as_chunks().0[a % 2]);
+    [[set_bit(pair_of_bits(&w.qs, a), 4, hmask, a / 2)], [set_bit(pair_of_bits(&w.qs, b), 4, hmask, b / 2)]]
 }
 
-/// Sub-block `j` of 16 columns, 0 … 3.
+/// 0 … 3.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q2_k(w: &BlockQ2K, j: usize) -> [int8x16_t; 1] {
-    [vreinterpretq_s8_u8(pair_of_bits(&w.qs, j))]
+pub(super) fn q2_k(w: &BlockQ2K, i: usize) -> Pair<1> {
+    let [a, b] = pair::<1>(i);
+    [[as_signed(pair_of_bits(&w.qs, a))], [as_signed(pair_of_bits(&w.qs, b))]]
 }
 
-/// Sub-block `j` of 32 columns, -127 … 113.
+/// -127 … 113.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn iq4_xs(w: &BlockIq4Xs, j: usize) -> [int8x16_t; 2] {
-    low_high(&w.qs[j]).map(|v| non_linear(v))
+pub(super) fn iq4_xs(w: &BlockIq4Xs, i: usize) -> Pair<2> {
+    let [a, b] = pair::<2>(i);
+    let (a, b) = (low_high(&w.qs[a]), low_high(&w.qs[b]));
+    [[non_linear(a[0]), non_linear(a[1])], [non_linear(b[0]), non_linear(b[1])]]
 }
 
 /// Levels that are stored with `ZERO` added, without it.
@@ -115,13 +145,19 @@ pub(super) fn iq4_nl(w: &BlockIq4Nl) -> Small {
     low_high(&w.qs).map(|v| non_linear(v))
 }
 
-/// The low four bits of sub-block `j` of Q4_K and Q5_K.
+/// The low four bits of pair `i` of Q4_K and Q5_K.
 #[inline]
 #[target_feature(enable = "neon")]
-fn nibbles(qs: &[u8; 128], j: usize) -> [uint8x16_t; 2] {
-    let qs = qs.as_chunks::<32>().0[j / 2].as_chunks().0;
-    let qs = [load_u8(&qs[0]), load_u8(&qs[1])];
-    if j.is_multiple_of(2) { qs.map(|v| vandq_u8(v, vdupq_n_u8(15))) } else { qs.map(|v| vshrq_n_u8::<4>(v)) }
+fn nibbles(qs: &[u8; 128], i: usize) -> [[uint8x16_t; 2]; 2] {
+    let qs = qs.as_chunks::<32>().0[i].as_chunks().0;
+    let (a, b, low) = (load_u8(&qs[0]), load_u8(&qs[1]), vdupq_n_u8(15));
+    [[vandq_u8(a, low), vandq_u8(b, low)], [vshrq_n_u8::<4>(a), vshrq_n_u8::<4>(b)]]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn as_signed(v: uint8x16_t) -> int8x16_t {
+    vreinterpretq_s8_u8(v)
 }
 
 /// The low two bits of sub-block `j` of Q2_K and Q3_K.

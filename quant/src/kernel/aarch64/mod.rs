@@ -4,6 +4,7 @@
 //! - `levels`, `heads`: the blocks of each format as int8 levels, and as scales and minimums.
 //! - `gemv`: one token, straight on the file's blocks, four rows at a time.
 //! - `tile`: several tokens. Some rows × 256 columns are unpacked once and multiplied with all tokens.
+//! - `token`: what both take of the activations.
 //! - `order`: the tables of matrix products, and the order of a tile's columns at each level.
 //! - `float`: F32, F16, BF16 rows, and attention scores.
 //! - `vec`, `attention`, `attention_q8`, `quantize`: the vector operations.
@@ -26,6 +27,7 @@ mod products;
 mod quantize;
 mod speed;
 mod tile;
+mod token;
 mod unroll;
 pub(super) mod vec;
 

@@ -3,13 +3,6 @@ use std::arch::aarch64::*;
 
 use super::lanes::load_i16;
 
-/// The lower four or the upper four.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn half(v: int16x8_t, upper: usize) -> int32x4_t {
-    if upper == 0 { vmovl_s16(vget_low_s16(v)) } else { vmovl_high_s16(v) }
-}
-
 /// `Σ min·(Σ a)` out of the sums per 16.
 #[inline]
 #[target_feature(enable = "neon")]

@@ -1,7 +1,7 @@
 //! The most int8 multiply-adds that a level can do, on registers alone.
 use std::arch::aarch64::*;
 
-use super::instructions::{sdot, smmla};
+use super::instructions::{sdot, settled, smmla};
 
 /// Independent sums, as many as hide an instruction's latency.
 const SUMS: usize = 8;
@@ -24,15 +24,6 @@ macro_rules! speed {
     };
 }
 
-speed!(neon, "neon", 8, int16x8_t, vdupq_n_s16(0), |sum, w, a| pin(vmlal_s8(sum, vget_low_s8(w), vget_low_s8(a))));
+speed!(neon, "neon", 8, int16x8_t, vdupq_n_s16(0), |sum, w, a| settled(vmlal_s8(sum, vget_low_s8(w), vget_low_s8(a))));
 speed!(dotprod, "neon,dotprod", 16, int32x4_t, vdupq_n_s32(0), |sum, w, a| sdot(sum, w, a));
 speed!(i8mm, "neon,i8mm", 32, int32x4_t, vdupq_n_s32(0), |sum, w, a| smmla(sum, w, a));
-
-/// `v`, computed up to here: otherwise the compiler would foretell the sum.
-#[inline]
-#[target_feature(enable = "neon")]
-fn pin(mut v: int16x8_t) -> int16x8_t {
-    // SAFETY: no instruction at all.
-    unsafe { std::arch::asm!("/* {0:v} */", inout(vreg) v, options(nomem, nostack, preserves_flags)) };
-    v
-}

@@ -3,8 +3,9 @@ use std::arch::aarch64::*;
 
 use super::heads::Head;
 use super::lanes::{self, *};
-use super::levels::Small;
-use super::offsets::{half, offset};
+use super::levels::{Pair, Small, pair};
+use super::offsets::offset;
+use super::token::Token;
 use super::unroll::unrolled;
 use crate::act::ActView;
 use crate::block::{Block, SUPER, blocks};
@@ -23,21 +24,6 @@ pub(super) type Dots<const Q: usize> = [[int32x4_t; Q]; TOKENS];
 
 /// Float sums of a token: `[row / 4][4 rows]`.
 type Sums<const Q: usize> = [float32x4_t; Q];
-
-/// The blocks of a token's row, of `16 * K` columns and `S` sums each.
-#[derive(Clone, Copy)]
-struct Token<'a, const K: usize, const S: usize> {
-    q: &'a [[[i8; 16]; K]],
-    sums: &'a [[i16; S]],
-    scales: &'a [f32],
-}
-
-impl<'a, const K: usize, const S: usize> Token<'a, K, S> {
-    fn new(acts: ActView<'a>, t: usize, per_row: usize) -> Self {
-        let (q, sums) = (acts.quants(t).as_chunks().0.as_chunks().0, acts.sums(t).as_chunks().0);
-        Token { q: &q[..per_row], sums: &sums[..per_row], scales: &acts.scales(t)[..per_row] }
-    }
-}
 
 /// Blocks of 256 columns.
 struct Super<const P: usize, const Q: usize> {
@@ -59,7 +45,8 @@ struct Smalls<const Q: usize> {
 
 /// `sum += da · (d · Σ scale·(q·a) − dmin · Σ min·(Σ a))`, the minimums where the format has any.
 ///
-/// `P` pairs of sub-blocks of `16 * N` columns. `place` brings 16 columns of four rows into order; `dots(run, columns,
+/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for, `centred` takes
+/// away what was added to the levels. `place` brings 16 columns of four rows into order; `dots(run, columns,
 /// tokens)` multiplies a sub-block, with sums that are zeros at a block's start and its own.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -68,7 +55,9 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
     acts: ActView<'_>,
     out: &mut [f32],
     head: impl Fn([&B; 4]) -> Head<P>,
-    levels: impl Fn(&B, usize) -> [int8x16_t; N],
+    scale: impl Fn(int16x4_t, int16x4_t) -> int32x4_t,
+    levels: impl Fn(&B, usize) -> Pair<N>,
+    centred: impl Fn(int8x16_t) -> int8x16_t,
     place: impl Fn([int8x16_t; 4]) -> [int8x16_t; 4],
     dots: impl Fn(&mut Dots<Q>, &[[[int8x16_t; 4]; Q]; N], [&[[i8; 16]; N]; TOKENS]) -> Dots<Q>,
 ) {
@@ -80,13 +69,16 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
             let w = [&rows[h][0][b], &rows[h][1][b], &rows[h][2][b], &rows[h][3][b]];
             let head = head(w);
             for j in 0..2 * P {
-                tile.scales[j][h] = half(head.scales[j / 2], j % 2);
+                tile.scales[j][h] = scale(head.scale(j), head.scale(j + 1));
             }
             tile.heads[h] = head;
-            unrolled!(2 * P, |j| {
-                let rows = [levels(w[0], j), levels(w[1], j), levels(w[2], j), levels(w[3], j)];
-                for c in 0..N {
-                    tile.q[N * j + c][h] = place([rows[0][c], rows[1][c], rows[2][c], rows[3][c]]);
+            unrolled!(P, |i| {
+                let rows = [levels(w[0], i), levels(w[1], i), levels(w[2], i), levels(w[3], i)];
+                for k in 0..2 {
+                    for c in 0..N {
+                        let row = |r: usize| centred(rows[r][k][c]);
+                        tile.q[N * pair::<N>(i)[k] + c][h] = place([row(0), row(1), row(2), row(3)]);
+                    }
                 }
             });
         }
@@ -194,7 +186,7 @@ fn multiply<B: Block, T, const Q: usize, const K: usize, const S: usize>(
         let fours = (0..tokens).step_by(TOKENS);
         let batch: Vec<[_; TOKENS]> = fours.map(|t| [token(t), token(t + 1), token(t + 2), token(t + 3)]).collect();
         for first in (0..rows).step_by(4 * Q) {
-            let w = std::array::from_fn(|h| lanes::rows(w, per_row, first + 4 * h));
+            let w = std::array::from_fn(|h| lanes::rows(w, per_row, rows, first + 4 * h));
             let mut sums = [[[vdupq_n_f32(0.0); Q]; TOKENS]; BATCH / TOKENS];
             for b in (0..per_row).step_by(step) {
                 unpack(&w, b, tile);

@@ -15,9 +15,19 @@ fn all() -> impl Iterator<Item = &'static Kernel> {
     kernels().iter().chain(PORTABLE.iter())
 }
 
-/// The definition of what `kernel` computes.
-fn scalar(kernel: &Kernel) -> &'static Kernel {
-    kernels().iter().find(|k| k.weight == kernel.weight && k.level == Level::Scalar).expect("a scalar kernel each")
+/// The definitions: a scalar kernel for each format.
+fn definitions() -> impl Iterator<Item = &'static Kernel> {
+    kernels().iter().filter(|kernel| kernel.level == Level::Scalar)
+}
+
+/// The quantized ones of them.
+fn quantized_definitions() -> impl Iterator<Item = &'static Kernel> {
+    definitions().filter(|kernel| kernel.act != ActKind::F32)
+}
+
+/// The kernels of a format.
+fn of(weight: DType) -> impl Iterator<Item = &'static Kernel> {
+    all().filter(move |kernel| kernel.weight == weight)
 }
 
 fn acts(kind: ActKind, cols: usize, rows: &[Vec<f32>]) -> Acts {
@@ -55,18 +65,28 @@ fn col_counts(kind: ActKind) -> &'static [usize] {
     }
 }
 
-/// Quantized formats give the scalar bits; float formats differ by rounding, in proportion to the sum of magnitudes.
-fn check(kernel: &Kernel, w: &[u8], acts: &Acts, what: &str) {
-    let (got, want) = (run(kernel, w, acts), run(scalar(kernel), w, acts));
-    let what = || format!("{}, {what}, {} tokens of {}", kernel.name, acts.view().tokens(), acts.view().cols());
-    if kernel.act != ActKind::F32 {
-        return assert_same(&got, &want, what);
+/// All kernels of a quantized format give the scalar bits; those of float formats differ by rounding, in proportion to the
+/// sum of magnitudes.
+fn check(scalar: &Kernel, w: &[u8], acts: &Acts, what: &str) {
+    let want = run(scalar, w, acts);
+    for kernel in of(scalar.weight).filter(|kernel| kernel.level != Level::Scalar) {
+        let got = run(kernel, w, acts);
+        let what = || format!("{}, {what}, {} tokens of {}", kernel.name, acts.view().tokens(), acts.view().cols());
+        if kernel.act == ActKind::F32 {
+            assert_close(kernel.weight, w, acts, &got, &want, what);
+        } else {
+            assert_same(&got, &want, what);
+        }
     }
+}
+
+/// Equal but for the rounding of sums in another order.
+fn assert_close(weight: DType, w: &[u8], acts: &Acts, got: &[f32], want: &[f32], what: impl Fn() -> String) {
     let cols = acts.view().cols();
     let mut row = vec![0.0; cols];
-    let rows = w.len() / row_bytes(kernel.weight, cols);
-    for (r, w) in w.chunks_exact(row_bytes(kernel.weight, cols)).enumerate() {
-        codec(kernel.weight).expect("a codec each").dequantize(w, &mut row);
+    let rows = w.len() / row_bytes(weight, cols);
+    for (r, w) in w.chunks_exact(row_bytes(weight, cols)).enumerate() {
+        codec(weight).expect("a codec each").dequantize(w, &mut row);
         for t in 0..acts.view().tokens() {
             let magnitude: f32 = row.iter().zip(acts.view().floats(t)).map(|(w, x)| (w * x).abs()).sum();
             let (got, want) = (got[t * rows + r], want[t * rows + r]);
@@ -78,9 +98,12 @@ fn check(kernel: &Kernel, w: &[u8], acts: &Acts, what: &str) {
 
 #[test]
 fn every_shape() {
+    const MOST_ROWS: usize = 40;
     let mut random = Random(1);
-    for kernel in all() {
-        for &cols in col_counts(kernel.act) {
+    for scalar in definitions() {
+        for &cols in col_counts(scalar.act) {
+            // Quantizing takes longer than multiplying: each shape takes its rows of one matrix.
+            let w = quantized(scalar.weight, &random.floats(MOST_ROWS * cols));
             for (rows, tokens) in [
                 (1, 1),
                 (2, 3),
@@ -93,11 +116,11 @@ fn every_shape() {
                 (17, 7),
                 (16, 130),
                 (33, 12),
-                (40, 31),
+                (MOST_ROWS, 31),
             ] {
-                let w = quantized(kernel.weight, &random.floats(rows * cols));
                 let x: Vec<_> = (0..tokens).map(|_| random.floats(cols)).collect();
-                check(kernel, &w, &acts(kernel.act, cols, &x), &format!("{rows} rows"));
+                let w = &w[..rows * row_bytes(scalar.weight, cols)];
+                check(scalar, w, &acts(scalar.act, cols, &x), &format!("{rows} rows"));
             }
         }
     }
@@ -106,13 +129,13 @@ fn every_shape() {
 #[test]
 fn any_bytes_are_weights() {
     let mut random = Random(2);
-    for kernel in all().filter(|kernel| kernel.act != ActKind::F32) {
+    for scalar in quantized_definitions() {
         let cols = 512;
         let x: Vec<_> = (0..7).map(|_| random.floats(cols)).collect();
-        let acts = acts(kernel.act, cols, &x);
+        let acts = acts(scalar.act, cols, &x);
         for _ in 0..8 {
-            let w: Vec<u8> = (0..20 * row_bytes(kernel.weight, cols)).map(|_| random.bits() as u8).collect();
-            check(kernel, &w, &acts, "random bytes");
+            let w: Vec<u8> = (0..20 * row_bytes(scalar.weight, cols)).map(|_| random.bits() as u8).collect();
+            check(scalar, &w, &acts, "random bytes");
         }
     }
 }
@@ -130,7 +153,7 @@ fn halves(weight: DType) -> &'static [usize] {
 
 #[test]
 fn extreme_levels_do_not_overflow() {
-    for kernel in all().filter(|kernel| kernel.act != ActKind::F32) {
+    for scalar in quantized_definitions() {
         let cols = 512;
         let signs = [
             vec![1.0; cols],
@@ -138,17 +161,17 @@ fn extreme_levels_do_not_overflow() {
             (0..cols).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect(),
             (0..cols).map(|i| if i % 32 < 16 { 1.0 } else { -1.0 }).collect(),
         ];
-        let acts = acts(kernel.act, cols, &signs);
+        let acts = acts(scalar.act, cols, &signs);
         for fill in [0x00, 0x7f, 0x80, 0x81, 0xf0, 0x0f, 0xff] {
             // The largest finite half, −1, and the smallest one.
             for d in [0x7bffu16, 0xbc00, 0x0001, 0x7c00, 0x7e00] {
-                let mut w = vec![fill; 18 * row_bytes(kernel.weight, cols)];
-                for block in w.chunks_exact_mut(kernel.weight.block_bytes()) {
-                    for &at in halves(kernel.weight) {
+                let mut w = vec![fill; 18 * row_bytes(scalar.weight, cols)];
+                for block in w.chunks_exact_mut(scalar.weight.block_bytes()) {
+                    for &at in halves(scalar.weight) {
                         block[at..at + 2].copy_from_slice(&d.to_le_bytes());
                     }
                 }
-                check(kernel, &w, &acts, &format!("bytes {fill:#x}, scale {d:#x}"));
+                check(scalar, &w, &acts, &format!("bytes {fill:#x}, scale {d:#x}"));
             }
         }
     }
@@ -157,16 +180,18 @@ fn extreme_levels_do_not_overflow() {
 #[test]
 fn weights_may_lie_at_any_address() {
     let mut random = Random(3);
-    for kernel in all() {
+    for scalar in definitions() {
         let cols = 256;
-        let w = quantized(kernel.weight, &random.floats(6 * cols));
+        let w = quantized(scalar.weight, &random.floats(6 * cols));
         let x: Vec<_> = (0..5).map(|_| random.floats(cols)).collect();
-        let acts = acts(kernel.act, cols, &x);
-        let want = run(kernel, &w, &acts);
-        for offset in [1, 2, 7, 31] {
-            let mut moved = vec![0xff; offset];
-            moved.extend(&w);
-            assert_same(&run(kernel, &moved[offset..], &acts), &want, || format!("{} at {offset}", kernel.name));
+        let acts = acts(scalar.act, cols, &x);
+        for kernel in of(scalar.weight) {
+            let want = run(kernel, &w, &acts);
+            for offset in [1, 2, 7, 31] {
+                let mut moved = vec![0xff; offset];
+                moved.extend(&w);
+                assert_same(&run(kernel, &moved[offset..], &acts), &want, || format!("{} at {offset}", kernel.name));
+            }
         }
     }
 }
@@ -174,21 +199,23 @@ fn weights_may_lie_at_any_address() {
 #[test]
 fn a_result_depends_on_its_row_and_token_alone() {
     let mut random = Random(4);
-    for kernel in all() {
-        let (rows, tokens, cols) = (37, 19, if kernel.act == ActKind::F32 { 300 } else { 768 });
-        let w = quantized(kernel.weight, &random.floats(rows * cols));
+    for scalar in definitions() {
+        let (rows, tokens, cols) = (37, 19, if scalar.act == ActKind::F32 { 300 } else { 768 });
+        let w = quantized(scalar.weight, &random.floats(rows * cols));
         let x: Vec<_> = (0..tokens).map(|_| random.floats(cols)).collect();
-        let acts = acts(kernel.act, cols, &x);
-        let all = run(kernel, &w, &acts);
-        let row_bytes = row_bytes(kernel.weight, cols);
-        for (row_step, token_step) in [(1, 19), (37, 1), (4, 3), (16, 4), (5, 7), (20, 6)] {
-            for r0 in (0..rows).step_by(row_step) {
-                for t0 in (0..tokens).step_by(token_step) {
-                    let (r1, t1) = (rows.min(r0 + row_step), tokens.min(t0 + token_step));
-                    let mut part = vec![f32::NAN; (r1 - r0) * (t1 - t0)];
-                    kernel.mul_mat(&w[r0 * row_bytes..r1 * row_bytes], acts.view().slice(t0..t1), &mut part);
-                    let want: Vec<f32> = (t0..t1).flat_map(|t| all[t * rows..][r0..r1].to_vec()).collect();
-                    assert_same(&part, &want, || format!("{}, rows {r0}…, tokens {t0}…", kernel.name));
+        let acts = acts(scalar.act, cols, &x);
+        let row_bytes = row_bytes(scalar.weight, cols);
+        for kernel in of(scalar.weight) {
+            let all = run(kernel, &w, &acts);
+            for (row_step, token_step) in [(1, 19), (37, 1), (4, 3), (16, 4), (5, 7), (20, 6)] {
+                for r0 in (0..rows).step_by(row_step) {
+                    for t0 in (0..tokens).step_by(token_step) {
+                        let (r1, t1) = (rows.min(r0 + row_step), tokens.min(t0 + token_step));
+                        let mut part = vec![f32::NAN; (r1 - r0) * (t1 - t0)];
+                        kernel.mul_mat(&w[r0 * row_bytes..r1 * row_bytes], acts.view().slice(t0..t1), &mut part);
+                        let want: Vec<f32> = (t0..t1).flat_map(|t| all[t * rows..][r0..r1].to_vec()).collect();
+                        assert_same(&part, &want, || format!("{}, rows {r0}…, tokens {t0}…", kernel.name));
+                    }
                 }
             }
         }
@@ -198,13 +225,13 @@ fn a_result_depends_on_its_row_and_token_alone() {
 #[test]
 fn products_approximate_the_real_ones() {
     let mut random = Random(5);
-    for kernel in all() {
+    for scalar in definitions() {
         let cols = 1024;
         let w = random.floats(8 * cols);
         let x: Vec<_> = (0..4).map(|_| random.floats(cols)).collect();
-        let got = run(kernel, &quantized(kernel.weight, &w), &acts(kernel.act, cols, &x));
+        let (quantized, acts) = (quantized(scalar.weight, &w), acts(scalar.act, cols, &x));
         // Errors are independent per element: a sum of them grows with the root of the count.
-        let step = match kernel.weight {
+        let step = match scalar.weight {
             DType::F32 => 1e-6,
             DType::F16 | DType::BF16 => 1e-2,
             DType::Q8_0 => 2e-2,
@@ -213,11 +240,15 @@ fn products_approximate_the_real_ones() {
             DType::Q2K => 1.0,
             _ => 2e-1,
         };
-        for (t, x) in x.iter().enumerate() {
-            for (r, w) in w.chunks_exact(cols).enumerate() {
-                let want: f64 = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
-                let error = (f64::from(got[t * 8 + r]) - want).abs();
-                assert!(error < step * (cols as f64).sqrt(), "{}: {} instead of {want}", kernel.name, got[t * 8 + r]);
+        for kernel in of(scalar.weight) {
+            let got = run(kernel, &quantized, &acts);
+            for (t, x) in x.iter().enumerate() {
+                for (r, w) in w.chunks_exact(cols).enumerate() {
+                    let want: f64 = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                    let got = got[t * 8 + r];
+                    let error = (f64::from(got) - want).abs();
+                    assert!(error < step * (cols as f64).sqrt(), "{}: {got} instead of {want}", kernel.name);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! With dot product instructions: four rows × 16 columns as `[column / 4][4 rows][4 columns]`, so that a lane is a row.
 use std::arch::aarch64::*;
 
-use super::super::heads::Head;
+use super::super::gemv::RowSums;
 use super::super::instructions::sdot_group;
 use super::super::lanes::{load_i8, transpose};
 use super::super::levels::Small;
@@ -15,14 +15,17 @@ const QUADS: usize = 2;
 const TILE_TOKENS: usize = 3;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 1;
+/// Whether table lookups are as fast as other instructions.
+const TABLES: bool = true;
 
 kernels!("dotprod", "neon,dotprod");
 
-/// Sums run on over the sub-blocks.
+/// Sums run on over the sub-blocks. With A\[j\] the sum up to sub-block j, Σ scale\[j\]·(A\[j\] − A\[j − 1\]) =
+/// Σ (scale\[j\] − scale\[j + 1\])·A\[j\], and no sum is set to zero.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn scales<const P: usize>(head: Head<P>) -> Head<P> {
-    head.running()
+pub(super) fn scale(this: int16x4_t, next: int16x4_t) -> int32x4_t {
+    vsubl_s16(this, next)
 }
 
 #[inline]
@@ -37,8 +40,10 @@ pub(super) fn dot<const N: usize, const MAX: i32>(
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn dot_small<const MAX: i32>(w: [Small; 4], x: Small) -> int32x4_t {
-    run_on(&mut [vdupq_n_s32(0); 4], w, x)
+pub(super) fn dot_small<const MAX: i32>(run: &mut RowSums, w: [Small; 4], x: Small) -> int32x4_t {
+    let before = run.total;
+    run.total = run_on(&mut run.sums, w, x);
+    vsubq_s32(run.total, before)
 }
 
 #[inline]

@@ -4,7 +4,7 @@ use std::arch::aarch64::*;
 use super::super::instructions::smmla;
 use super::super::lanes::load_i8;
 use super::super::tile::{Dots, TOKENS};
-use super::dotprod::{dot, dot_small, scales};
+use super::dotprod::{dot, dot_small, scale};
 use super::kernels;
 
 /// Rows of a tile, in fours: with four tokens eight independent sums, which hide an instruction's latency.
@@ -13,6 +13,8 @@ const QUADS: usize = 2;
 const TILE_TOKENS: usize = 3;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 1;
+/// Whether table lookups are as fast as other instructions.
+const TABLES: bool = true;
 
 kernels!("i8mm", "neon,dotprod,i8mm");
 

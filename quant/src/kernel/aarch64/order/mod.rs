@@ -21,7 +21,7 @@ pub(in crate::kernel) fn i8mm(token: I8mm) -> [Kernel; 15] {
     i8mm::table(Level::I8mm(token))
 }
 
-/// All formats with the `scales`, `dot`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
+/// All formats with the constants and the `scale`, `dot`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
 /// them. It is a macro since a function's features can't be a parameter.
 macro_rules! kernels {
     ($name:literal, $features:literal) => {
@@ -82,8 +82,10 @@ macro_rules! kernels {
                             w,
                             acts,
                             out,
-                            |w| scales(heads::$of(w)),
-                            |w, j| levels::$of(w, j).map(|v| levels::centred::<$zero>(v)),
+                            |w| heads::$of::<TABLES>(w),
+                            |this, next| scale(this, next),
+                            |w, i| levels::$of(w, i),
+                            |v| levels::centred::<$zero>(v),
                             |rows| place(rows),
                             |run, columns, tokens| dots::<$n, $signed>(run, columns, tokens),
                         );
@@ -94,8 +96,9 @@ macro_rules! kernels {
                             acts,
                             out,
                             $form,
-                            |w| scales(heads::$of(w)),
-                            |w, j| levels::$of(w, j),
+                            |w| heads::$of::<TABLES>(w),
+                            |this, next| scale(this, next),
+                            |w, i| levels::$of(w, i),
                             |run, w, x| dot::<$n, $max>(run, w, x),
                         );
                     }
@@ -134,7 +137,7 @@ macro_rules! kernels {
                             out,
                             $units,
                             |w| levels::$format(w),
-                            |w, x| dot_small::<$max>(w, x),
+                            |run, w, x| dot_small::<$max>(run, w, x),
                         );
                     }
                 }

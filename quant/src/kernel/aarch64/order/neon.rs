@@ -1,7 +1,7 @@
 //! Without dot product instructions: four rows × 16 columns as `[4 rows][16 columns]`.
 use std::arch::aarch64::*;
 
-use super::super::heads::Head;
+use super::super::gemv::RowSums;
 use super::super::lanes::load_i8;
 use super::super::levels::Small;
 use super::super::products::multiply;
@@ -14,14 +14,16 @@ const QUADS: usize = 1;
 const TILE_TOKENS: usize = 6;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 3;
+/// Whether table lookups are as fast as other instructions.
+const TABLES: bool = false;
 
 kernels!("neon", "neon");
 
 /// Sums are the sub-block's own.
 #[inline]
 #[target_feature(enable = "neon")]
-fn scales<const P: usize>(head: Head<P>) -> Head<P> {
-    head
+fn scale(this: int16x4_t, _next: int16x4_t) -> int32x4_t {
+    vmovl_s16(this)
 }
 
 #[inline]
@@ -36,7 +38,7 @@ fn dot<const N: usize, const MAX: i32>(
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot_small<const MAX: i32>(w: [Small; 4], x: Small) -> int32x4_t {
+fn dot_small<const MAX: i32>(_run: &mut RowSums, w: [Small; 4], x: Small) -> int32x4_t {
     multiply::<2, MAX>(w, x)
 }
 
