@@ -22,48 +22,50 @@ pub struct Remote {
 /// How fast the child was so far, and so how long it may take before it is taken to hang.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Pace {
-    /// The slowest, for a token in a layer.
-    slowest: Duration,
-    /// Kinds of batches that were computed: a bit each. The first of its kind waits for shaders to be translated.
-    seen: u16,
+    /// For a token in a layer, by kinds of batches. The first of its kind, which waits for shaders to be translated, only tells
+    /// that there was one.
+    each: [Option<Duration>; KINDS],
     /// It passed its check.
     checked: bool,
 }
 
 /// A device slows down with heat, other work, and the length of the context.
 const SLOWER: u32 = 20;
+/// Kinds of batches.
+const KINDS: usize = 11;
 
-/// Batches of one kind are computed by the same shaders.
-fn kind(n: usize) -> u16 {
-    let kind = match n {
-        0..=8 => n,
-        9..=32 => 9,
-        33..=64 => 10,
-        _ => 11,
-    };
-    1 << kind
+/// Batches of one kind are computed by much the same shaders, and a token takes much the same time in them.
+fn kind(n: usize) -> usize {
+    match n {
+        0..=8 => n.saturating_sub(1),
+        9..=32 => 8,
+        33..=64 => 9,
+        _ => 10,
+    }
 }
 
 impl Pace {
     /// How long `n` tokens in `layers` layers may take.
     fn limit(self, n: usize, layers: usize) -> Duration {
         let work = u32::try_from(n.saturating_mul(layers)).unwrap_or(u32::MAX);
-        let known = patience().saturating_add(self.slowest.saturating_mul(SLOWER).saturating_mul(work));
+        let own = self.each[kind(n)];
+        // Until a kind was timed: tokens take the longest when they come one by one.
+        let each = own.filter(|each| !each.is_zero()).or(self.each.into_iter().flatten().max()).unwrap_or_default();
+        let known = patience().saturating_add(each.saturating_mul(SLOWER).saturating_mul(work));
         // Batches of a kind may still differ in shaders, such as those for multiples of some width: the check meets most.
-        let unknown = match (self.checked, self.seen & kind(n)) {
+        let unknown = match (self.checked, own) {
             (false, _) => patience() * SHADERS,
-            (true, 0) => patience() * DRIVER,
-            (true, _) => Duration::ZERO,
+            (true, None) => patience() * DRIVER,
+            (true, Some(_)) => Duration::ZERO,
         };
         known.saturating_add(unknown)
     }
 
+    /// What was slow for once, such as one more shader, is forgotten after some batches.
     fn learn(&mut self, took: Duration, n: usize, layers: usize) {
-        if self.seen & kind(n) != 0 {
-            let each = took / u32::try_from(n * layers).unwrap_or(u32::MAX).max(1);
-            self.slowest = self.slowest.max(each);
-        }
-        self.seen |= kind(n);
+        let now = took / u32::try_from(n * layers).unwrap_or(u32::MAX).max(1);
+        let each = &mut self.each[kind(n)];
+        *each = Some(each.map_or(Duration::ZERO, |before| now.max(before * 3 / 4)));
     }
 
     /// From now on a kind of batch that wasn't seen yet is unusual.
@@ -168,12 +170,22 @@ mod tests {
         // Shaders took most of it.
         pace.learn(Duration::from_secs(100), 1, 4);
         assert_eq!(pace.limit(1, 4), patience() * (1 + SHADERS));
-        pace.learn(Duration::from_millis(40), 1, 4);
-        pace.learn(Duration::from_millis(4), 1, 4);
         pace.end_of_check();
-        assert_eq!(pace.limit(1, 4), patience() + Duration::from_millis(40 * 20), "the slowest counts");
-        assert_eq!(pace.limit(512, 4), patience() * (1 + DRIVER) + Duration::from_millis(512 * 40 * 20));
-        pace.learn(Duration::from_millis(40), 100, 4);
-        assert_eq!(pace.limit(512, 4), patience() + Duration::from_millis(512 * 40 * 20));
+        assert_eq!(pace.limit(1, 4), patience());
+        let ms = Duration::from_millis;
+        pace.learn(ms(40), 1, 4);
+        assert_eq!(pace.limit(1, 4), patience() + ms(40 * 20));
+        pace.learn(ms(4), 1, 4);
+        assert_eq!(pace.limit(1, 4), patience() + ms(30 * 20), "slow for once");
+        (0..20).for_each(|_| pace.learn(ms(4), 1, 4));
+        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 20));
+        // A kind that was not seen, then one that was not timed, by the slowest of the others; then by its own.
+        assert_eq!(pace.limit(512, 4), patience() * (1 + DRIVER) + ms(512 * 4 * 20));
+        pace.learn(Duration::from_secs(100), 512, 4);
+        assert_eq!(pace.limit(512, 4), patience() + ms(512 * 4 * 20));
+        pace.learn(ms(512), 512, 4);
+        assert_eq!(pace.limit(256, 4), patience() + ms(256 * 20), "grows with the tokens");
+        assert_eq!(pace.limit(256, 2), patience() + ms(128 * 20), "and with the layers");
+        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 20));
     }
 }
