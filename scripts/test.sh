@@ -4,13 +4,34 @@
 #   scripts/test.sh          format, lints, release build, all tests on this machine
 #   scripts/test.sh --arm    the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
 #   scripts/test.sh --vulkan qwren-gpu: format, lints, build, and its tests on a Vulkan driver that needs no GPU
-#   scripts/test.sh --all    what CI runs: the native suite (the others do not pass everywhere yet)
+#   scripts/test.sh --all    what CI runs: the native suite and qwren-gpu's
 #
 # QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() { printf '\n== %s\n' "$*"; }
+
+native() {
+  scripts/setup.sh
+
+  step "format"
+  cargo fmt --all --check
+
+  step "lints"
+  cargo clippy --workspace --all-targets --locked -- -D warnings
+
+  step "release build: the programs that the tests drive"
+  cargo build --release --locked -p qwren -p qwren-convert
+
+  step "tests"
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo test --workspace --doc --locked # nextest leaves these out
+    cargo nextest run --workspace --locked --no-fail-fast
+  else
+    cargo test --workspace --locked --no-fail-fast
+  fi
+}
 
 # Its own workspace, and its own .cargo/config.toml: cargo is started in its folder. What it builds lies beside qwren.
 vulkan() {
@@ -32,33 +53,15 @@ vulkan() {
 }
 
 case "${1:-}" in
-  '' | --all) ;;
+  '') native ;;
   --arm) exec scripts/arm/test.sh ;;
-  --vulkan)
+  --vulkan) vulkan ;;
+  --all)
+    native
     vulkan
-    exit
     ;;
   *)
     echo "usage: scripts/test.sh [--arm | --vulkan | --all]" >&2
     exit 2
     ;;
 esac
-
-scripts/setup.sh
-
-step "format"
-cargo fmt --all --check
-
-step "lints"
-cargo clippy --workspace --all-targets --locked -- -D warnings
-
-step "release build: the programs that the tests drive"
-cargo build --release --locked -p qwren -p qwren-convert
-
-step "tests"
-if cargo nextest --version >/dev/null 2>&1; then
-  cargo test --workspace --doc --locked # nextest leaves these out
-  cargo nextest run --workspace --locked --no-fail-fast
-else
-  cargo test --workspace --locked --no-fail-fast
-fi

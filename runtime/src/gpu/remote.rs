@@ -30,7 +30,7 @@ pub struct Pace {
 }
 
 /// A device slows down with heat, other work, and the length of the context.
-const SLOWER: u32 = 20;
+const SLOWER: u32 = 10;
 /// Kinds of batches.
 const KINDS: usize = 11;
 
@@ -174,18 +174,18 @@ mod tests {
         assert_eq!(pace.limit(1, 4), patience());
         let ms = Duration::from_millis;
         pace.learn(ms(40), 1, 4);
-        assert_eq!(pace.limit(1, 4), patience() + ms(40 * 20));
+        assert_eq!(pace.limit(1, 4), patience() + ms(40 * 10));
         pace.learn(ms(4), 1, 4);
-        assert_eq!(pace.limit(1, 4), patience() + ms(30 * 20), "slow for once");
+        assert_eq!(pace.limit(1, 4), patience() + ms(30 * 10), "slow for once");
         (0..20).for_each(|_| pace.learn(ms(4), 1, 4));
-        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 20));
+        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 10));
         // A kind that was not seen, then one that was not timed, by the slowest of the others; then by its own.
-        assert_eq!(pace.limit(512, 4), patience() * (1 + DRIVER) + ms(512 * 4 * 20));
+        assert_eq!(pace.limit(512, 4), patience() * (1 + DRIVER) + ms(512 * 4 * 10));
         pace.learn(Duration::from_secs(100), 512, 4);
-        assert_eq!(pace.limit(512, 4), patience() + ms(512 * 4 * 20));
+        assert_eq!(pace.limit(512, 4), patience() + ms(512 * 4 * 10));
         pace.learn(ms(512), 512, 4);
-        assert_eq!(pace.limit(256, 4), patience() + ms(256 * 20), "grows with the tokens");
-        assert_eq!(pace.limit(256, 2), patience() + ms(128 * 20), "and with the layers");
-        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 20));
+        assert_eq!(pace.limit(256, 4), patience() + ms(256 * 10), "grows with the tokens");
+        assert_eq!(pace.limit(256, 2), patience() + ms(128 * 10), "and with the layers");
+        assert_eq!(pace.limit(1, 4), patience() + ms(4 * 10));
     }
 }
