@@ -1,6 +1,6 @@
 //! What qwren asks for, done on a device.
 use crate::device;
-use crate::ggml::{Arena, Backend};
+use crate::ggml::{self, Arena, Backend};
 use crate::graph::{Built, Plan};
 use crate::layers::{self, OnDevice, RUN};
 use qwren_offload::message::{Device, Kind, Layer, Open, Refusal};
@@ -43,6 +43,12 @@ impl Worker for Gpu {
         let (device, backend) = device::take(open.device.as_deref())?;
         // Where it is computed on the CPU, flash attention's shaders take minutes to translate.
         let flash = device.kind != Kind::Cpu;
+        if !flash && [open.type_k, open.type_v].iter().any(|t| ![ggml::F32, ggml::F16].contains(t)) {
+            let name = &device.description;
+            return Err(Refusal::new(format!(
+                "{name} has no flash attention, which -ctk and -ctv other than f16 and f32 want"
+            )));
+        }
         let batch = if flash { open.batch } else { open.batch.min(WITHOUT_FLASH) };
         let plan = Plan { shape: open.shape.clone(), flash };
         let arena = Arena::new(&backend);

@@ -1,5 +1,6 @@
 //! qwren-gpu itself, on Mesa's lavapipe: a Vulkan driver that computes on the processor, which is taken since it is named. Run by
 //! `scripts/test.sh --vulkan`, since it wants a build of ggml with its shaders.
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qwren_quant::dtype::DType;
+use qwren_quant::kernel::kernels;
 use qwren_tests::bin;
 use qwren_tests::cli::{qwren, random_model, run};
 use qwren_tests::models::mean_kl;
@@ -58,50 +60,34 @@ fn written(tiny: &Tiny) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Gives the matrices of a model's layers these types in turn.
-fn mix(tiny: &mut Tiny, types: &[DType]) {
+/// Gives those of the matrices of a model's layers whose names contain `part` all types in turn that the processor computes with.
+fn mix(tiny: &mut Tiny, part: &str) {
+    let types: BTreeSet<DType> = kernels().iter().map(|kernel| kernel.weight).collect();
     let matrices = tiny.tensors.iter_mut().filter(|(name, shape, _)| name.starts_with("blk.") && shape.len() > 1);
-    let matrices = matrices.filter(|(name, ..)| !name.contains("ffn_gate_inp"));
-    matrices.zip(types.iter().cycle()).for_each(|((.., dtype), &t)| *dtype = t);
+    let matrices: Vec<_> = matrices.filter(|(name, ..)| name.contains(part)).collect();
+    assert!(matrices.len() >= types.len(), "{} matrices for {} types", matrices.len(), types.len());
+    matrices.into_iter().zip(types.iter().cycle()).for_each(|((.., dtype), &t)| *dtype = t);
 }
 
 #[test]
 #[ignore = "needs qwren-gpu: scripts/test.sh --vulkan"]
 fn dense_layers_of_all_types() {
     let mut tiny = Tiny::new(&BLOCKS, DType::F32);
-    mix(
-        &mut tiny,
-        &[
-            DType::Q8_0,
-            DType::Q4K,
-            DType::Q6K,
-            DType::Q5K,
-            DType::F16,
-            DType::BF16,
-            DType::Q4_0,
-            DType::Q5_0,
-            DType::Q4_1,
-            DType::Q5_1,
-            DType::Q2K,
-            DType::Q3K,
-            DType::IQ4NL,
-            DType::IQ4XS,
-            DType::F32,
-        ],
-    );
+    mix(&mut tiny, "");
     agree(&written(&tiny).1, &["all"]);
 }
 
 #[test]
 #[ignore = "needs qwren-gpu: scripts/test.sh --vulkan"]
 fn layers_with_experts() {
-    for norm in [true, false] {
-        let mut tiny = Tiny::new(&Sizes { layers: 2, experts: Some((8, 2)), ..BLOCKS }, DType::Q8_0);
+    // The weights of a token's experts sum to 1, or don't.
+    for (layers, norm) in [(5, true), (1, false)] {
+        let mut tiny = Tiny::new(&Sizes { layers, experts: Some((8, 2)), ..BLOCKS }, DType::Q8_0);
         for (name, _, dtype) in &mut tiny.tensors {
             *dtype = if name.contains("ffn_gate_inp") { DType::F32 } else { *dtype };
         }
         if norm {
-            mix(&mut tiny, &[DType::Q8_0, DType::Q8_0, DType::Q8_0, DType::Q8_0, DType::Q4K, DType::Q6K, DType::F16]);
+            mix(&mut tiny, "_exps");
         }
         tiny.set("expert_weights_norm", norm);
         agree(&written(&tiny).1, &["all"]);
@@ -115,7 +101,14 @@ fn some_of_the_layers() {
     tiny.set("rope.scaling.type", "yarn");
     tiny.set("rope.scaling.factor", 4.0_f32);
     tiny.set("rope.scaling.original_context_length", 32_u32);
-    agree(&written(&tiny).1, &["1", "2", "3"]);
+    let (_dir, path) = written(&tiny);
+    agree(&path, &["1", "2", "3"]);
+    // None: the same bits, and no word of a device.
+    let mut c = qwren(["logits", "-m"]);
+    c.arg(&path);
+    let (here, _) = logits(c, &IDS);
+    let (none, ended) = logits(command("logits", &path, &["-ngl", "0"]), &IDS);
+    assert!(here == none && !ended.stderr.contains("layers"), "{}", ended.stderr);
 }
 
 #[test]
@@ -131,6 +124,11 @@ fn what_is_missing_is_told() {
     assert!(says(c).starts_with("no Vulkan driver found"));
     let other = with_gpu(&bin("qwren-gpu"), "logits", &path, &["-ngl", "all", "--device", "Radeon"]);
     assert!(says(other).starts_with("no device \"Radeon\"; `qwren devices` lists them"));
+    let quantized = says(command("logits", &path, &["-ngl", "all", "-ctv", "q8_0"]));
+    assert!(
+        quantized.contains("has no flash attention, which -ctk and -ctv other than f16 and f32 want"),
+        "{quantized}"
+    );
     // No loader: a copy that asks for another library.
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("qwren-gpu");

@@ -4,10 +4,11 @@ use super::{Fault, NEVER, Remote};
 use crate::model::{Ffn, Layer, Model};
 use qwren_quant::dtype::DType;
 
-/// Tokens computed together. Products with few columns, and with up to 32, 64 and more of them, are made by different shaders.
-const SIZES: [usize; 8] = [96, 48, 24, 4, 1, 1, 1, 1];
+/// Tokens computed together. Products with few columns, and with up to 32, 64 and more of them, are made by different shaders; the
+/// last three see more positions than a device looks at at once.
+const SIZES: [usize; 11] = [96, 48, 24, 4, 1, 1, 1, 1, 96, 4, 1];
 /// Tokens in all.
-pub const TOKENS: usize = 176;
+pub const TOKENS: usize = 277;
 
 /// How far a token's result may be off, of what the layer adds to it: the processor rounds activations to 8 bits, which makes
 /// about one per cent.

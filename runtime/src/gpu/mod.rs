@@ -21,6 +21,7 @@ pub use remote::Remote;
 use qwren_offload::message::{Reply, Request};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// For what is not stopped.
 pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
@@ -68,17 +69,22 @@ pub struct Placement {
     pub all: usize,
     /// Why there aren't more.
     pub limit: Option<&'static str>,
+    /// How long a token took in the device's layers, there and here, where that decided.
+    pub times: Option<(Duration, Duration)>,
 }
 
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Placement { device, there, all, limit } = self;
+        let Placement { device, there, all, limit, times } = self;
         write!(f, "{device} computes {there} of {all} layers, the processor ")?;
         match all - there {
             0 => write!(f, "the output")?,
             rest => write!(f, "{rest} and the output")?,
         }
-        limit.map_or(Ok(()), |limit| write!(f, " ({limit})"))
+        let times =
+            times.map(|(there, here)| format!("a token takes {there:.1?} in them, on the processor {here:.1?}"));
+        let notes: Vec<String> = limit.map(str::to_owned).into_iter().chain(times).collect();
+        if notes.is_empty() { Ok(()) } else { write!(f, " ({})", notes.join("; ")) }
     }
 }
 
@@ -92,5 +98,27 @@ pub fn devices() -> Result<Vec<Device>, Fault> {
         Reply::Devices(devices) => Ok(devices),
         Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
         _ => Err(Fault::Alien),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_placement_says_what_decided_it() {
+        let mut placement = Placement { device: "GPU".into(), there: 3, all: 4, limit: None, times: None };
+        assert_eq!(placement.to_string(), "GPU computes 3 of 4 layers, the processor 1 and the output");
+        placement.times = Some((Duration::from_micros(1500), Duration::from_millis(40)));
+        let says = "(a token takes 1.5ms in them, on the processor 40.0ms)";
+        assert!(placement.to_string().ends_with(&format!("output {says}")), "{placement}");
+        placement.limit = Some("more didn't fit its memory");
+        assert!(
+            placement
+                .to_string()
+                .ends_with("(more didn't fit its memory; a token takes 1.5ms in them, on the processor 40.0ms)")
+        );
+        placement.there = 4;
+        assert!(placement.to_string().starts_with("GPU computes 4 of 4 layers, the processor the output ("));
     }
 }

@@ -62,7 +62,7 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
             Ok(()) => {
                 let (there, all) = (n, layers.len());
                 let name = format!("{} ({})", device.name, device.description);
-                let placement = Placement { device: name, there, all, limit };
+                let placement = Placement { device: name, there, all, limit, times: None };
                 let (hidden, pace) = (open.shape.hidden, Pace::default());
                 return Ok(Remote { child, device, layers: n, hidden, pace, due: None, tell, placement });
             }
@@ -137,6 +137,7 @@ pub fn compare(remote: &mut Remote, x: &[f32], cpu: &mut LayersHere<'_>) -> Resu
         here = here.min(begin.elapsed());
     }
     if there < here {
+        remote.placement.times = Some((there, here));
         return Ok(());
     }
     Err(Fault::Slower { device: remote.device.name.clone(), layers: remote.layers, there, here })
