@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Everything that CI runs.
 #
-#   scripts/test.sh          format, lints, release build, all tests on this machine
-#   scripts/test.sh --arm    the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
-#   scripts/test.sh --vulkan qwren-gpu: format, lints, build, and its tests on a Vulkan driver that needs no GPU
-#   scripts/test.sh --all    what CI runs: the native suite and qwren-gpu's
+#   scripts/test.sh               format, lints, release build, all tests on this machine
+#   scripts/test.sh --arm         the suite for 64-bit ARM, cross-built and emulated (scripts/arm/test.sh says of what it consists)
+#   scripts/test.sh --x86-levels  the kernels for AVX-512 VNNI and AVX-VNNI on emulated CPUs
+#   scripts/test.sh --vulkan      qwren-gpu: format, lints, build, and its tests on a Vulkan driver that needs no GPU
+#   scripts/test.sh --all         what CI runs: the native suite and qwren-gpu's
 #
 # QWREN_FIXTURES=DIR adds reference checkpoints that are too large for the repository (DIR/checkpoints/NAME).
 set -euo pipefail
@@ -55,13 +56,14 @@ vulkan() {
 case "${1:-}" in
   '') native ;;
   --arm) exec scripts/arm/test.sh ;;
+  --x86-levels) exec scripts/x86/test.sh ;;
   --vulkan) vulkan ;;
   --all)
     native
     vulkan
     ;;
   *)
-    echo "usage: scripts/test.sh [--arm | --vulkan | --all]" >&2
+    echo "usage: scripts/test.sh [--arm | --x86-levels | --vulkan | --all]" >&2
     exit 2
     ;;
 esac
