@@ -83,12 +83,7 @@ exec 9>&-
 
 run=$(mktemp -d "$home/run.XXXXXX")
 emulator=
-finish() {
-  [ -z "$emulator" ] || kill -9 "$emulator" || true
-  wait
-  rm -rf "$run"
-}
-trap 'finish 2>/dev/null' EXIT
+trap '{ [ -z "$emulator" ] || kill -9 "$emulator" || true; wait; rm -rf "$run"; } 2>/dev/null' EXIT
 cd "$run"
 
 cp "$home/vmlinuz" .
