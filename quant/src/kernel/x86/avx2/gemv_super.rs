@@ -7,14 +7,14 @@ use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
 use crate::kernel::x86::prefetch_to;
 
 /// Rows whose sums are reduced together: eight vectors of eight lanes make one of eight totals.
-pub(super) const ROWS: usize = 8;
+pub(in crate::kernel::x86) const ROWS: usize = 8;
 
 /// One block of a token's row.
-pub(super) struct ActBlock<'a> {
+pub(in crate::kernel::x86) struct ActBlock<'a> {
     /// The 256 values, 32 at a time.
-    pub(super) q: &'a [[i8; 32]; 8],
+    pub(in crate::kernel::x86) q: &'a [[i8; 32]; 8],
     /// Sums per 16.
-    pub(super) sums: &'a [i16; 16],
+    pub(in crate::kernel::x86) sums: &'a [i16; 16],
 }
 
 /// How far ahead weights are asked for, at least: memory has the time to answer.
@@ -24,7 +24,7 @@ const AHEAD: usize = 16 << 10;
 /// behind it. The rows after these eight lie right behind them in the file; asked for in that order, they look to the
 /// memory like one sequential reader, whatever order the eight are read in. They wait in the second-level cache: the first
 /// doesn't hold eight long rows beside the eight at hand. (Choosing by length costs more than it wins.)
-pub(super) struct Ahead<'a, B> {
+pub(in crate::kernel::x86) struct Ahead<'a, B> {
     w: &'a [B],
     /// In bytes from the start of `w`.
     at: usize,
@@ -34,7 +34,7 @@ impl<B> Ahead<'_, B> {
     /// Asks for `1 / parts` of a block of each row.
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn step(&mut self, parts: usize) {
+    pub(in crate::kernel::x86) fn step(&mut self, parts: usize) {
         let bytes = ROWS * size_of::<B>() / parts;
         prefetch_to::<B, _MM_HINT_T1>(self.w, self.at, bytes);
         self.at += bytes;
@@ -44,21 +44,14 @@ impl<B> Ahead<'_, B> {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernel::x86) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv(w, acts, out, |w: [&BlockQ4K; ROWS], a, ahead| {
-        affine(w, a, ahead, |w, i| {
-            let qs = load_u8(&w.qs.as_chunks().0[i]);
-            [low_nibbles(qs), high_nibbles(qs)]
-        })
+        affine(w, a, |scales| scaled_dots(w, a, ahead, scales, |w, i| levels_q4_k(w, i)))
     });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(in crate::kernel::x86) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv(w, acts, out, |w: [&BlockQ5K; ROWS], a, ahead| {
-        affine(w, a, ahead, |w, i| {
-            let (qs, qh) = (load_u8(&w.qs.as_chunks().0[i]), load_u8(&w.qh));
-            let (low, high) = (fifth_bit(qh, 2 * i), fifth_bit(qh, 2 * i + 1));
-            [_mm256_or_si256(low_nibbles(qs), low), _mm256_or_si256(high_nibbles(qs), high)]
-        })
+        affine(w, a, |scales| scaled_dots(w, a, ahead, scales, |w, i| levels_q5_k(w, i)))
     });
 }
 
@@ -80,7 +73,7 @@ pub(in crate::kernel::x86) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32])
 /// `sum += da · value` block by block, as the scalar definition has it; `value` gives eight rows' at once.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn gemv<B: Block>(
+pub(in crate::kernel::x86) fn gemv<B: Block>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
@@ -110,14 +103,14 @@ pub(super) fn gemv<B: Block>(
     }
 }
 
-/// `d · Σ scale·(q·a) − dmin · Σ min·(Σ a)` of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
+/// `d · Σ scale·(q·a) − dmin · Σ min·(Σ a)` of eight rows. `dots` gives the lanes of the first sum; it gets the scale of each
+/// sub-block and row, twice in the 32 bits that a broadcast from memory reads.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn affine<B: Block>(
+pub(in crate::kernel::x86) fn affine<B: Block>(
     w: [&B; ROWS],
     a: &ActBlock<'_>,
-    ahead: &mut Ahead<'_, B>,
-    levels: impl Fn(&B, usize) -> [__m256i; 2],
+    dots: impl FnOnce(&[[i32; ROWS]; 8]) -> [__m256i; ROWS],
 ) -> __m256 {
     // The packing is described in block/scales.rs. Here a lane is a row, and its four bytes four numbers.
     let [units, scale, min, low] = head_words(w.map(head));
@@ -126,23 +119,11 @@ fn affine<B: Block>(
     let scales = [six_bits(scale), _mm256_or_si256(low_nibbles(low), top(scale))];
     let mins = [six_bits(min), _mm256_or_si256(high_nibbles(low), top(min))];
 
-    // Each scale twice in the 32 bits that a broadcast from memory reads.
     let mut pairs = [[0; ROWS]; 8];
     for j in 0..8 {
         store_i32(&mut pairs[j], _mm256_shuffle_epi8(scales[j / 4], load_u8(&TWICE[j % 4])));
     }
-    let mut dots = [_mm256_setzero_si256(); ROWS];
-    for i in 0..4 {
-        ahead.step(4);
-        let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
-        for r in 0..ROWS {
-            let [low, high] = levels(w[r], i);
-            let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
-            let low = _mm256_madd_epi16(low, _mm256_set1_epi32(pairs[2 * i][r]));
-            let high = _mm256_madd_epi16(high, _mm256_set1_epi32(pairs[2 * i + 1][r]));
-            dots[r] = pin(_mm256_add_epi32(dots[r], _mm256_add_epi32(low, high)));
-        }
-    }
+    let dots = dots(&pairs);
 
     // Bytes 0 and 2 of each lane, then 1 and 3, with the sums of the activations that they are for.
     let sums = load_i16(a.sums);
@@ -165,6 +146,31 @@ fn affine<B: Block>(
     _mm256_sub_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(sum8_i32(dots))), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(offset)))
 }
 
+/// The lanes of Σ scale·(q·a) of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn scaled_dots<B>(
+    w: [&B; ROWS],
+    a: &ActBlock<'_>,
+    ahead: &mut Ahead<'_, B>,
+    scales: &[[i32; ROWS]; 8],
+    levels: impl Fn(&B, usize) -> [__m256i; 2],
+) -> [__m256i; ROWS] {
+    let mut dots = [_mm256_setzero_si256(); ROWS];
+    for i in 0..4 {
+        ahead.step(4);
+        let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
+        for r in 0..ROWS {
+            let [low, high] = levels(w[r], i);
+            let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
+            let low = _mm256_madd_epi16(low, _mm256_set1_epi32(scales[2 * i][r]));
+            let high = _mm256_madd_epi16(high, _mm256_set1_epi32(scales[2 * i + 1][r]));
+            dots[r] = pin(_mm256_add_epi32(dots[r], _mm256_add_epi32(low, high)));
+        }
+    }
+    dots
+}
+
 /// Shuffles that make the byte j of each lane two int16.
 static TWICE: [[u8; 32]; 4] = {
     let mut places = [[0x80; 32]; 4];
@@ -178,10 +184,10 @@ static TWICE: [[u8; 32]; 4] = {
 };
 
 /// Shuffles that put the int16 number j of each half in every place of the half.
-pub(super) struct Repeat(&'static [[u8; 32]; 8]);
+pub(in crate::kernel::x86) struct Repeat(&'static [[u8; 32]; 8]);
 
 impl Repeat {
-    pub(super) fn new() -> Repeat {
+    pub(in crate::kernel::x86) fn new() -> Repeat {
         static PLACES: [[u8; 32]; 8] = {
             let mut places = [[0; 32]; 8];
             let mut i = 0;
@@ -197,7 +203,7 @@ impl Repeat {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn scale(&self, scales: __m256i, j: usize) -> __m256i {
+    pub(in crate::kernel::x86) fn scale(&self, scales: __m256i, j: usize) -> __m256i {
         _mm256_shuffle_epi8(scales, load_u8(&self.0[j]))
     }
 }
@@ -222,17 +228,34 @@ fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> _
     dot
 }
 
+/// The levels 64·i … of a block.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::kernel::x86) fn levels_q4_k(w: &BlockQ4K, i: usize) -> [__m256i; 2] {
+    let qs = load_u8(&w.qs.as_chunks().0[i]);
+    [low_nibbles(qs), high_nibbles(qs)]
+}
+
+/// As `levels_q4_k`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(in crate::kernel::x86) fn levels_q5_k(w: &BlockQ5K, i: usize) -> [__m256i; 2] {
+    let (qs, qh) = (load_u8(&w.qs.as_chunks().0[i]), load_u8(&w.qh));
+    let (low, high) = (fifth_bit(qh, 2 * i), fifth_bit(qh, 2 * i + 1));
+    [_mm256_or_si256(low_nibbles(qs), low), _mm256_or_si256(high_nibbles(qs), high)]
+}
+
 /// A vector of 32 values is two sub-blocks of 16: the even scales go to the low half, the odd ones to the high half.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn even_odd(scales: __m128i) -> __m128i {
+pub(in crate::kernel::x86) fn even_odd(scales: __m128i) -> __m128i {
     _mm_shuffle_epi8(scales, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15))
 }
 
 /// The levels 0 … 63 of 128 values, 32 at a time, from their low and high bits.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn levels_q6_k(low: __m256i, low_next: __m256i, high: __m256i) -> [__m256i; 4] {
+pub(in crate::kernel::x86) fn levels_q6_k(low: __m256i, low_next: __m256i, high: __m256i) -> [__m256i; 4] {
     let bits = |high: __m256i| _mm256_and_si256(high, _mm256_set1_epi8(0x30));
     [
         _mm256_or_si256(low_nibbles(low), bits(_mm256_slli_epi16::<4>(high))),

@@ -7,7 +7,7 @@ pub(super) use crate::kernel::x86::prefetch;
 /// 32 bytes of a block.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_u8(x: &[u8; 32]) -> __m256i {
+pub(in crate::kernel::x86) fn load_u8(x: &[u8; 32]) -> __m256i {
     // SAFETY: 32 readable bytes; the load takes any alignment.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
@@ -15,7 +15,7 @@ pub(super) fn load_u8(x: &[u8; 32]) -> __m256i {
 /// 32 int8 activations.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_i8(x: &[i8; 32]) -> __m256i {
+pub(in crate::kernel::x86) fn load_i8(x: &[i8; 32]) -> __m256i {
     // SAFETY: 32 readable bytes; the load takes any alignment.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
@@ -23,7 +23,7 @@ pub(super) fn load_i8(x: &[i8; 32]) -> __m256i {
 /// 16 bytes of a block.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_u8_half(x: &[u8; 16]) -> __m128i {
+pub(in crate::kernel::x86) fn load_u8_half(x: &[u8; 16]) -> __m128i {
     // SAFETY: 16 readable bytes; the load takes any alignment.
     unsafe { _mm_loadu_si128(x.as_ptr().cast()) }
 }
@@ -31,7 +31,7 @@ pub(super) fn load_u8_half(x: &[u8; 16]) -> __m128i {
 /// 16 sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn load_i16(x: &[i16; 16]) -> __m256i {
+pub(in crate::kernel::x86) fn load_i16(x: &[i16; 16]) -> __m256i {
     // SAFETY: 32 readable bytes; the load takes any alignment.
     unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
 }
@@ -104,7 +104,7 @@ pub(super) fn halves4(bits: [u16; 4]) -> __m128 {
 /// Eight scales as floats.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-pub(super) fn halves8(bits: [u16; 8]) -> __m256 {
+pub(in crate::kernel::x86) fn halves8(bits: [u16; 8]) -> __m256 {
     // SAFETY: 16 readable bytes; the load takes any alignment.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
@@ -134,7 +134,7 @@ pub(super) fn sum4_i32(v: [__m256i; 4]) -> __m128i {
 /// The sums of eight vectors of eight int32.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum8_i32(v: [__m256i; 8]) -> __m256i {
+pub(in crate::kernel::x86) fn sum8_i32(v: [__m256i; 8]) -> __m256i {
     let low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     let high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
     // Each half of both holds a part of four sums.

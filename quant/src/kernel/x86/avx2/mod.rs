@@ -15,7 +15,7 @@ mod floats;
 pub(super) mod gemv_low;
 pub(super) mod gemv_small;
 pub(super) mod gemv_super;
-mod lanes;
+pub(super) mod lanes;
 mod panel;
 mod panel_signed;
 mod panel_small;
@@ -23,7 +23,6 @@ mod panel_super;
 mod quantize;
 mod vec;
 
-pub(super) use lanes::pin;
 pub(super) use vec::TABLE;
 
 use super::Avx2;

@@ -13,11 +13,11 @@ pub(super) static OPS: VecOps = VecOps::new(Level::AvxVnni(AvxVnni(Avx2(()))), T
 fn multiply_adds(rounds: usize) -> u64 {
     // Independent sums, more than hide the latency.
     let mut sums = [_mm256_setzero_si256(); 12];
-    let (mut w, a) = (_mm256_set1_epi8(3), avx2::pin(_mm256_set1_epi8(5)));
+    let (mut w, a) = (_mm256_set1_epi8(3), avx2::lanes::pin(_mm256_set1_epi8(5)));
     for _ in 0..rounds {
-        w = avx2::pin(w);
+        w = avx2::lanes::pin(w);
         for sum in &mut sums {
-            *sum = avx2::pin(_mm256_dpbusd_avx_epi32(*sum, w, a));
+            *sum = avx2::lanes::pin(_mm256_dpbusd_avx_epi32(*sum, w, a));
         }
     }
     (12 * 32) * rounds as u64

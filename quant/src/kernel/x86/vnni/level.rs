@@ -5,7 +5,7 @@
 pub(in crate::kernel::x86) const PANEL_TOKENS: usize = 4;
 
 /// The tables of the level `$token`, called `$name`: the quantized formats by panels of `$vector`, whatever it has no faster
-/// way for by AVX2. `vec::OPS` is the caller's.
+/// way for by AVX2. `vec::OPS` and the folder's `gemv` are the caller's.
 macro_rules! level {
     ($token:ident, $name:literal, $features:literal, $vector:ty) => {
         /// The matrix products of this level.
@@ -25,9 +25,9 @@ macro_rules! level {
         }
 
         formats! { $token, $name, $features, $vector:
-            mul_q4_k: Q4K "Q4_K", avx2::gemv_super::q4_k, BlockQ4K, SuperPanel;
-            mul_q5_k: Q5K "Q5_K", avx2::gemv_super::q5_k, BlockQ5K, SuperPanel;
-            mul_q6_k: Q6K "Q6_K", avx2::gemv_super::q6_k, BlockQ6K, SuperPanel;
+            mul_q4_k: Q4K "Q4_K", gemv::q4_k, BlockQ4K, SuperPanel;
+            mul_q5_k: Q5K "Q5_K", gemv::q5_k, BlockQ5K, SuperPanel;
+            mul_q6_k: Q6K "Q6_K", gemv::q6_k, BlockQ6K, SuperPanel;
             mul_q3_k: Q3K "Q3_K", avx2::gemv_low::q3_k, BlockQ3K, SuperPanel;
             mul_q2_k: Q2K "Q2_K", avx2::gemv_low::q2_k, BlockQ2K, SuperPanel;
             mul_iq4_xs: IQ4XS "IQ4_XS", avx2::gemv_low::iq4_xs, BlockIq4Xs, SuperPanel;

@@ -6,6 +6,7 @@
 //! In a panel a lane is a row: a vector holds four neighbouring columns of sixteen rows, and meets the same four columns
 //! of a token in every lane. So no sum crosses lanes. Levels are stored from 0 up, since one side of the instruction is
 //! unsigned.
+mod gemv;
 mod lanes;
 mod level;
 mod panel;
@@ -15,6 +16,7 @@ mod panel_super;
 pub(in crate::kernel) mod portable;
 mod unpack;
 
+pub(super) use gemv::gemv;
 pub(super) use lanes::Lanes;
 pub(super) use level::{PANEL_TOKENS, formats, level};
 pub(super) use panel::multiply;
