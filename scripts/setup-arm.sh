@@ -138,8 +138,9 @@ CONF
   for v in "$apt"/debs/*.deb; do dpkg -x "$v" "$new"; done
   for program in rustc rustdoc cargo-clippy; do
     cat >"$new/bin/$program" <<'WRAP'
-#!/bin/sh
-# Debian's program, whose libraries lie beside it and not in the system's path.
+#!/bin/bash
+# Debian's program, whose libraries lie beside it and not in the system's path. Not sh: it would drop cargo's
+# CARGO_BIN_EXE_name-with-dashes, since no variable of a shell has such a name.
 here=${0%/*}/..
 LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} exec "$here/usr/bin/${0##*/}" "$@"
 WRAP
