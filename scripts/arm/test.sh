@@ -2,10 +2,12 @@
 # The suite for 64-bit ARM: everything is cross-built and run in qemu's emulation.
 #
 #   scripts/arm/test.sh             what `scripts/test.sh --arm` runs
-#   scripts/arm/test.sh --kernels   the same without "all tests", in a third of the time
+#   scripts/arm/test.sh --kernels   what `scripts/test.sh --all` runs: the same without "all tests", in minutes
 #
+#   lints                           of everything, so that everything is compiled
 #   all tests                       as on a Raspberry Pi 4 (Cortex-A72: NEON alone); executing what that CPU lacks ends a test
-#   the kernels' tests              as on a Raspberry Pi 5 (Cortex-A76: dot products), and with everything that qemu has (i8mm)
+#   the kernels' tests              as on that CPU, as on a Raspberry Pi 5 (Cortex-A76: dot products), and with everything that
+#                                   qemu has (i8mm)
 #   the tests that map files        under a kernel with pages of 16 KiB, as Raspberry Pi OS has on a Pi 5
 #   the kernels' instruction counts against scripts/arm/counts.txt
 #
@@ -22,14 +24,10 @@ case "${1:-}" in
     ;;
 esac
 
-command -v cargo-nextest >/dev/null || {
-  echo "arm/test.sh: cargo-nextest is missing: cargo install --locked cargo-nextest" >&2
-  exit 1
-}
-
 step() { printf '\n== %s\n' "$*"; }
 
 step "ARM: tools"
+if $whole && ! command -v cargo-nextest >/dev/null; then cargo install --locked cargo-nextest; fi
 # Its rustc builds everything from here on; nothing else is built meanwhile, since ggml's bindings are written to a place
 # that both targets share.
 env=$(scripts/setup-arm.sh -q)
@@ -45,67 +43,54 @@ export CARGO_PROFILE_DEV_DEBUG=0
 export CFLAGS_aarch64_unknown_linux_gnu="-D_GNU_SOURCE -mcpu=generic -DNDEBUG"
 
 step "ARM: lints"
-"$QWREN_ARM_CLIPPY" clippy -p qwren-quant --all-targets --locked --target $target -- -A unknown_lints
+"$QWREN_ARM_CLIPPY" clippy -p qwren-quant --all-targets -p qwren -p qwren-convert --locked --target $target -- -A unknown_lints
 
-step "ARM: build"
-if $whole; then
+all_tests() {
   cargo build --locked --target $target --workspace --bins --tests
-else
-  cargo build --locked --target $target -p qwren
-fi
-
-# The tests start the programs by their path, where no runner of cargo's applies: scripts of the same names do.
-programs=$out/emulated
-mkdir -p "$programs"
-for program in qwren qwren-convert; do
-  printf '#!/bin/sh\nexec qemu-aarch64 "%s" "$@"\n' "$out/debug/$program" >"$programs/$program"
-  chmod +x "$programs/$program"
-done
-export QWREN_BIN_DIR=$programs
-
-tests() { cargo nextest run --locked --target $target --no-fail-fast "$@"; }
-
-# Everything but the files of tests/tests and the single tests (FILE::TEST) that skip.txt names.
-all='all()'
-while read -r name; do
-  case $name in
-    '' | '#'*) ;;
-    *::*) all+=" - (package(qwren-tests) & binary(${name%%::*}) & test(=${name#*::}))" ;;
-    *) all+=" - (package(qwren-tests) & binary($name))" ;;
-  esac
-done <scripts/arm/skip.txt
-
-kernels='test(/^kernel::/) + test(/^act::/)'
+  # The tests start the programs by their path, where no runner of cargo's applies: scripts of the same names do.
+  local programs=$out/emulated program name all='all()'
+  mkdir -p "$programs"
+  for program in qwren qwren-convert; do
+    printf '#!/bin/sh\nexec qemu-aarch64 "%s" "$@"\n' "$out/debug/$program" >"$programs/$program"
+    chmod +x "$programs/$program"
+  done
+  # Everything but the files of tests/tests and the single tests (FILE::TEST) that skip.txt names.
+  while read -r name; do
+    case $name in
+      '' | '#'*) ;;
+      *::*) all+=" - (package(qwren-tests) & binary(${name%%::*}) & test(=${name#*::}))" ;;
+      *) all+=" - (package(qwren-tests) & binary($name))" ;;
+    esac
+  done <scripts/arm/skip.txt
+  QWREN_BIN_DIR=$programs QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon \
+    cargo nextest run --locked --target $target --no-fail-fast --workspace -E "$all"
+}
 if $whole; then
   step "ARM: all tests on a Cortex-A72"
-  QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests --workspace -E "$all"
-else
-  step "ARM: the kernels' tests on a Cortex-A72"
-  QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon tests -p qwren-quant --lib -E "$kernels"
+  all_tests
 fi
 
+# kernels CPU LEVELS
+kernels() {
+  QEMU_CPU=$1 QWREN_TEST_REQUIRE=$2 cargo test --locked --target $target -p qwren-quant --lib -- kernel:: act::
+}
+step "ARM: the kernels' tests on a Cortex-A72"
+kernels cortex-a72 neon
 step "ARM: the kernels' tests on a Cortex-A76"
-QEMU_CPU=cortex-a76 QWREN_TEST_REQUIRE=neon,dotprod tests -p qwren-quant --lib -E "$kernels"
-
+kernels cortex-a76 neon,dotprod
 step "ARM: the kernels' tests with int8 matrix instructions"
-QEMU_CPU=max QWREN_TEST_REQUIRE=neon,dotprod,i8mm tests -p qwren-quant --lib -E "$kernels"
-
-step "ARM: a level that the CPU lacks is refused"
-if refusal=$(QEMU_CPU=cortex-a72 QWREN_CPU=dotprod "$programs/qwren" devices 2>&1); then
-  echo "QWREN_CPU=dotprod was taken on a Cortex-A72" >&2
-  exit 1
-fi
-case $refusal in
-  *"QWREN_CPU=dotprod is not a level of this CPU; it has neon, scalar"*) echo "$refusal" ;;
-  *)
-    echo "$refusal" >&2
-    exit 1
-    ;;
-esac
+kernels max neon,dotprod,i8mm
 
 step "ARM: pages of 16 KiB"
-QEMU_PAGESIZE=16384 tests -p qwren-quant -E 'binary(/^gguf/)'
-QEMU_PAGESIZE=16384 "$programs/qwren" devices
+QEMU_PAGESIZE=16384 cargo test --locked --target $target -p qwren-quant --test 'gguf*'
 
 step "ARM: instruction counts"
 scripts/arm/counts.sh
+
+step "ARM: a level that the CPU lacks is refused"
+if refusal=$(QEMU_CPU=cortex-a72 QWREN_CPU=dotprod qemu-aarch64 "$out/release/examples/one_kernel" Q4_K 1 1 2>&1); then
+  echo "QWREN_CPU=dotprod was taken on a Cortex-A72" >&2
+  exit 1
+fi
+echo "$refusal"
+grep -q "QWREN_CPU=dotprod is not a level of this CPU; it has neon, scalar" <<<"$refusal"
