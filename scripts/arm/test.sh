@@ -48,18 +48,18 @@ step "ARM: lints"
 all_tests() {
   cargo build --locked --target $target --workspace --bins --tests
   # The tests start the programs by their path, where no runner of cargo's applies: scripts of the same names do.
-  local programs=$out/emulated program name all='all()'
+  local programs=$out/emulated program name package all='all()'
   mkdir -p "$programs"
   for program in qwren qwren-convert; do
     printf '#!/bin/sh\nexec qemu-aarch64 "%s" "$@"\n' "$out/debug/$program" >"$programs/$program"
     chmod +x "$programs/$program"
   done
-  # Everything but the files of tests/tests and the single tests (FILE::TEST) that skip.txt names.
-  while read -r name; do
-    case $name in
-      '' | '#'*) ;;
-      *::*) all+=" - (package(qwren-tests) & binary(${name%%::*}) & test(=${name#*::}))" ;;
-      *) all+=" - (package(qwren-tests) & binary($name))" ;;
+  # Everything but the files of tests and the single tests (FILE::TEST) that skip.txt names.
+  while read -r package name; do
+    case $package,$name in
+      , | '#'*) ;;
+      *::*) all+=" - (package($package) & binary(${name%%::*}) & test(=${name#*::}))" ;;
+      *) all+=" - (package($package) & binary($name))" ;;
     esac
   done <scripts/arm/skip.txt
   QWREN_BIN_DIR=$programs QEMU_CPU=cortex-a72 QWREN_TEST_REQUIRE=neon \

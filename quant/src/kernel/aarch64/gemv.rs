@@ -5,7 +5,6 @@ use super::heads::Head;
 use super::instructions::{settled, settled_ref};
 use super::lanes::{self, *};
 use super::levels::{Pair, Small, pair};
-use super::offsets::offset;
 use super::token::Token;
 use super::unroll::unrolled;
 use crate::act::ActView;
@@ -27,7 +26,8 @@ pub(super) enum Form {
 
 /// `sum += da · value`, block by block, as the scalar definition has it.
 ///
-/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for. `dot(sums, levels,
+/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for,
+/// `offset(mins, sums)` what the minimums come to. `dot(sums, levels,
 /// a)` multiplies one sub-block; `sums` are zeros at a block's start and its own.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -38,6 +38,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
     form: Form,
     head: impl Fn([&B; ROWS]) -> Head<P>,
     scale: impl Fn(int16x4_t, int16x4_t) -> int32x4_t,
+    offset: impl Fn(&[int16x8_t; P], &[i16; 16]) -> int32x4_t,
     levels: impl Fn(&B, usize) -> Pair<N>,
     dot: impl Fn(&mut [int32x4_t; ROWS], [[int8x16_t; N]; ROWS], [int8x16_t; N]) -> int32x4_t,
 ) {

@@ -1,6 +1,7 @@
 //! Scales and minimums of four rows' blocks together: a lane is a row.
 //!
-//! `TABLES`: bytes are brought into order by table lookups, which take as long as three other instructions on a Cortex-A72.
+//! `DOTS`: with dot products, whose minimums stay bytes. On CPUs that have them a table lookup takes as long as any
+//! instruction and brings the scales into order; on a Cortex-A72 it takes three times as long.
 use std::arch::aarch64::*;
 
 use super::instructions::fcvtl;
@@ -15,7 +16,8 @@ pub(super) struct Head<const P: usize> {
     pub(super) dmin: float32x4_t,
     /// `[sub-block / 2][sub-block % 2][4 rows]`
     pub(super) scales: [int16x8_t; P],
-    /// As the scales; for a format that has none the scales themselves, whose sum undoes what was added to the levels.
+    /// As the level's `offset` takes them: as the scales or, with dot products, bytes `[number / 4][4 rows][4 numbers]`. For a
+    /// format that has none the scales, whose sum undoes what was added to the levels.
     pub(super) mins: [int16x8_t; P],
 }
 
@@ -42,20 +44,20 @@ impl<const P: usize> Head<P> {
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q4_k<const TABLES: bool>(w: [&BlockQ4K; 4]) -> Head<4> {
-    affine::<_, TABLES>(w)
+pub(super) fn q4_k<const DOTS: bool>(w: [&BlockQ4K; 4]) -> Head<4> {
+    affine::<_, DOTS>(w)
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q5_k<const TABLES: bool>(w: [&BlockQ5K; 4]) -> Head<4> {
-    affine::<_, TABLES>(w)
+pub(super) fn q5_k<const DOTS: bool>(w: [&BlockQ5K; 4]) -> Head<4> {
+    affine::<_, DOTS>(w)
 }
 
 /// Of blocks that begin with d, dmin and the packed numbers that block/scales.rs describes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn affine<B: Block, const TABLES: bool>(w: [&B; 4]) -> Head<4> {
+fn affine<B: Block, const DOTS: bool>(w: [&B; 4]) -> Head<4> {
     let [units, scale, min, low] = words([head(w[0]), head(w[1]), head(w[2]), head(w[3])]);
     let six_bits = |v| vandq_u32(v, vdupq_n_u32(0x3f3f_3f3f));
     let join = |low, top| {
@@ -63,29 +65,34 @@ fn affine<B: Block, const TABLES: bool>(w: [&B; 4]) -> Head<4> {
         vorrq_u32(vandq_u32(low, vdupq_n_u32(0x0f0f_0f0f)), top)
     };
     let unsigned = |first, second| {
-        let ([a, b], [c, d]) = (unsigned_pairs::<TABLES>(first), unsigned_pairs::<TABLES>(second));
+        let ([a, b], [c, d]) = (unsigned_pairs::<DOTS>(first), unsigned_pairs::<DOTS>(second));
         [a, b, c, d]
     };
+    let (upper_mins, none) = (join(vshrq_n_u32::<4>(low), min), vdupq_n_s16(0));
     Head {
         d: fcvtl(vmovn_u32(units)),
         dmin: fcvtl(vshrn_n_u32::<16>(units)),
         scales: unsigned(six_bits(scale), join(low, scale)),
-        mins: unsigned(six_bits(min), join(vshrq_n_u32::<4>(low), min)),
+        mins: if DOTS {
+            [bytes(six_bits(min)), bytes(upper_mins), none, none]
+        } else {
+            unsigned(six_bits(min), upper_mins)
+        },
     }
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q6_k<const TABLES: bool>(w: [&BlockQ6K; 4]) -> Head<8> {
+pub(super) fn q6_k<const DOTS: bool>(w: [&BlockQ6K; 4]) -> Head<8> {
     let bytes = |r: usize| zerocopy::transmute_ref!(&w[r].scales);
-    signed::<TABLES>(w.map(|w| w.d.bits()), [bytes(0), bytes(1), bytes(2), bytes(3)])
+    signed::<DOTS>(w.map(|w| w.d.bits()), [bytes(0), bytes(1), bytes(2), bytes(3)])
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q3_k<const TABLES: bool>(w: [&BlockQ3K; 4]) -> Head<8> {
+pub(super) fn q3_k<const DOTS: bool>(w: [&BlockQ3K; 4]) -> Head<8> {
     let scales = w.map(|w| scales_q3_k(&w.scales));
-    signed::<TABLES>(w.map(|w| w.d.bits()), scales.each_ref())
+    signed::<DOTS>(w.map(|w| w.d.bits()), scales.each_ref())
 }
 
 /// The sixteen scales -32 … 31 as bytes; the layout is described in block/q3_k.rs.
@@ -104,20 +111,24 @@ fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn q2_k<const TABLES: bool>(w: [&BlockQ2K; 4]) -> Head<8> {
+pub(super) fn q2_k<const DOTS: bool>(w: [&BlockQ2K; 4]) -> Head<8> {
     let words = words([&w[0].scales, &w[1].scales, &w[2].scales, &w[3].scales]);
     let nibbles = |v| vandq_u32(v, vdupq_n_u32(0x0f0f_0f0f));
     Head {
         d: halves(w.map(|w| w.d.bits())),
         dmin: halves(w.map(|w| w.dmin.bits())),
-        scales: flat(words.map(|v| unsigned_pairs::<TABLES>(nibbles(v)))),
-        mins: flat(words.map(|v| unsigned_pairs::<TABLES>(nibbles(vshrq_n_u32::<4>(v))))),
+        scales: flat(words.map(|v| unsigned_pairs::<DOTS>(nibbles(v)))),
+        mins: if DOTS {
+            with_bytes(words.map(|v| nibbles(vshrq_n_u32::<4>(v))))
+        } else {
+            flat(words.map(|v| unsigned_pairs::<DOTS>(nibbles(vshrq_n_u32::<4>(v)))))
+        },
     }
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn iq4_xs<const TABLES: bool>(w: [&BlockIq4Xs; 4]) -> Head<4> {
+pub(super) fn iq4_xs<const DOTS: bool>(w: [&BlockIq4Xs; 4]) -> Head<4> {
     let mut pairs = [[[0i16; 4]; 2]; 4];
     for r in 0..4 {
         for (j, scale) in w[r].unpack_scales().into_iter().enumerate() {
@@ -130,9 +141,11 @@ pub(super) fn iq4_xs<const TABLES: bool>(w: [&BlockIq4Xs; 4]) -> Head<4> {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn signed<const TABLES: bool>(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
-    let scales = flat(words(scales).map(|v| signed_pairs::<TABLES>(v)));
-    Head { d: halves(d), dmin: vdupq_n_f32(0.0), scales, mins: scales }
+fn signed<const DOTS: bool>(d: [u16; 4], scales: [&[u8; 16]; 4]) -> Head<8> {
+    let words = words(scales);
+    let scales = flat(words.map(|v| signed_pairs::<DOTS>(v)));
+    let mins = if DOTS { with_bytes(words) } else { scales };
+    Head { d: halves(d), dmin: vdupq_n_f32(0.0), scales, mins }
 }
 
 #[inline]
@@ -149,6 +162,20 @@ fn words(rows: [&[u8; 16]; 4]) -> [uint32x4_t; 4] {
     transpose([row(0), row(1), row(2), row(3)])
 }
 
+#[inline]
+#[target_feature(enable = "neon")]
+fn bytes(words: uint32x4_t) -> int16x8_t {
+    vreinterpretq_s16_u32(words)
+}
+
+/// Bytes in the first four vectors.
+#[inline]
+#[target_feature(enable = "neon")]
+fn with_bytes(words: [uint32x4_t; 4]) -> [int16x8_t; 8] {
+    let none = vdupq_n_s16(0);
+    [bytes(words[0]), bytes(words[1]), bytes(words[2]), bytes(words[3]), none, none, none, none]
+}
+
 /// `[4 rows][4 bytes]` → `[4 bytes][4 rows]`.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -159,8 +186,8 @@ fn by_number(words: uint32x4_t) -> uint8x16_t {
 /// `[4 rows][4 bytes]` → `[2 pairs of bytes][2 bytes][4 rows]`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn unsigned_pairs<const TABLES: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
-    if TABLES {
+fn unsigned_pairs<const DOTS: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
+    if DOTS {
         let v = by_number(words);
         return [vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(v))), vreinterpretq_s16_u16(vmovl_high_u8(v))];
     }
@@ -172,8 +199,8 @@ fn unsigned_pairs<const TABLES: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
 /// The same of signed bytes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn signed_pairs<const TABLES: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
-    if TABLES {
+fn signed_pairs<const DOTS: bool>(words: uint32x4_t) -> [int16x8_t; 2] {
+    if DOTS {
         let v = vreinterpretq_s8_u8(by_number(words));
         return [vmovl_s8(vget_low_s8(v)), vmovl_high_s8(v)];
     }

@@ -4,7 +4,6 @@ use std::arch::aarch64::*;
 use super::heads::Head;
 use super::lanes::{self, *};
 use super::levels::{Pair, Small, pair};
-use super::offsets::offset;
 use super::token::Token;
 use super::unroll::unrolled;
 use crate::act::ActView;
@@ -45,7 +44,8 @@ struct Smalls<const Q: usize> {
 
 /// `sum += da · (d · Σ scale·(q·a) − dmin · Σ min·(Σ a))`, the minimums where the format has any.
 ///
-/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for, `centred` takes
+/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for,
+/// `offset(mins, sums)` what the minimums come to; `centred` takes
 /// away what was added to the levels. `place` brings 16 columns of four rows into order; `dots(run, columns,
 /// tokens)` multiplies a sub-block, with sums that are zeros at a block's start and its own.
 #[inline]
@@ -56,6 +56,7 @@ pub(super) fn of_256<B: Block, const P: usize, const N: usize, const Q: usize, c
     out: &mut [f32],
     head: impl Fn([&B; 4]) -> Head<P>,
     scale: impl Fn(int16x4_t, int16x4_t) -> int32x4_t,
+    offset: impl Fn(&[int16x8_t; P], &[i16; 16]) -> int32x4_t,
     levels: impl Fn(&B, usize) -> Pair<N>,
     centred: impl Fn(int8x16_t) -> int8x16_t,
     place: impl Fn([int8x16_t; 4]) -> [int8x16_t; 4],

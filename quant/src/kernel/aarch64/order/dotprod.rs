@@ -2,9 +2,10 @@
 use std::arch::aarch64::*;
 
 use super::super::gemv::RowSums;
-use super::super::instructions::sdot_group;
+use super::super::instructions::{sdot_group, settled, settled_ref};
 use super::super::lanes::{load_i8, transpose};
 use super::super::levels::Small;
+use super::super::offsets::offset_of_bytes as offset;
 use super::super::products::run_on;
 use super::super::tile::{Dots, TOKENS};
 use super::kernels;
@@ -15,8 +16,8 @@ const QUADS: usize = 2;
 const TILE_TOKENS: usize = 3;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 1;
-/// Whether table lookups are as fast as other instructions.
-const TABLES: bool = true;
+/// Whether there are dot products.
+const DOTS: bool = true;
 
 kernels!("dotprod", "neon,dotprod");
 
@@ -61,6 +62,11 @@ fn dots<const N: usize, const MAX: i32>(
     tokens: [&[[i8; 16]; N]; TOKENS],
 ) -> Dots<QUADS> {
     for c in 0..N {
+        // What comes first is done first: two times eight vectors of levels would not fit the registers.
+        if c > 0 {
+            run[0][0] = vreinterpretq_s32_s16(settled(vreinterpretq_s16_s32(run[0][0])));
+        }
+        let columns = settled_ref(columns);
         let mut x = [vdupq_n_s8(0); TOKENS];
         for i in 0..TOKENS {
             x[i] = load_i8(&tokens[i][c]);

@@ -3,6 +3,7 @@ use std::arch::aarch64::*;
 
 use super::super::instructions::smmla;
 use super::super::lanes::load_i8;
+use super::super::offsets::offset_of_bytes as offset;
 use super::super::tile::{Dots, TOKENS};
 use super::dotprod::{dot, dot_small, scale};
 use super::kernels;
@@ -13,8 +14,8 @@ const QUADS: usize = 2;
 const TILE_TOKENS: usize = 3;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 1;
-/// Whether table lookups are as fast as other instructions.
-const TABLES: bool = true;
+/// Whether there are dot products.
+const DOTS: bool = true;
 
 kernels!("i8mm", "neon,dotprod,i8mm");
 

@@ -21,7 +21,7 @@ pub(in crate::kernel) fn i8mm(token: I8mm) -> [Kernel; 15] {
     i8mm::table(Level::I8mm(token))
 }
 
-/// All formats with the constants and the `scale`, `dot`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
+/// All formats with the constants and the `scale`, `offset`, `dot`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
 /// them. It is a macro since a function's features can't be a parameter.
 macro_rules! kernels {
     ($name:literal, $features:literal) => {
@@ -82,8 +82,9 @@ macro_rules! kernels {
                             w,
                             acts,
                             out,
-                            |w| heads::$of::<TABLES>(w),
+                            |w| heads::$of::<DOTS>(w),
                             |this, next| scale(this, next),
+                            |mins, sums| offset(mins, sums),
                             |w, i| levels::$of(w, i),
                             |v| levels::centred::<$zero>(v),
                             |rows| place(rows),
@@ -96,8 +97,9 @@ macro_rules! kernels {
                             acts,
                             out,
                             $form,
-                            |w| heads::$of::<TABLES>(w),
+                            |w| heads::$of::<DOTS>(w),
                             |this, next| scale(this, next),
+                            |mins, sums| offset(mins, sums),
                             |w, i| levels::$of(w, i),
                             |run, w, x| dot::<$n, $max>(run, w, x),
                         );

@@ -4,6 +4,7 @@ use std::arch::aarch64::*;
 use super::super::gemv::RowSums;
 use super::super::lanes::load_i8;
 use super::super::levels::Small;
+use super::super::offsets::offset;
 use super::super::products::multiply;
 use super::super::tile::{Dots, TOKENS};
 use super::kernels;
@@ -14,8 +15,8 @@ const QUADS: usize = 1;
 const TILE_TOKENS: usize = 6;
 /// Tokens left of a tile's four that are better read for one by one.
 const FEW: usize = 3;
-/// Whether table lookups are as fast as other instructions.
-const TABLES: bool = false;
+/// Whether there are dot products.
+const DOTS: bool = false;
 
 kernels!("neon", "neon");
 
