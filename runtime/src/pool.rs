@@ -14,8 +14,9 @@ const SPIN: Duration = Duration::from_micros(50);
 
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// Where one worker gets its job.
+/// Where one worker gets its job. Alone in its cache lines: its worker looks at it all the time.
 #[derive(Default)]
+#[repr(align(128))]
 struct Slot {
     /// A job may be waiting. Only a hint: whether there is one, `job` says.
     posted: AtomicBool,
@@ -107,7 +108,9 @@ impl Slot {
 /// A worker's life.
 fn serve(slot: &Slot, index: usize) {
     loop {
-        wait_until(|| slot.posted.swap(false, Ordering::Acquire) || slot.quit.load(Ordering::Acquire));
+        // Looks before it takes: an exchange in a loop would keep the line from the thread that posts.
+        let posted = || slot.posted.load(Ordering::Relaxed) && slot.posted.swap(false, Ordering::Acquire);
+        wait_until(|| posted() || slot.quit.load(Ordering::Acquire));
         if slot.quit.load(Ordering::Acquire) {
             return;
         }

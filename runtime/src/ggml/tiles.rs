@@ -13,10 +13,15 @@ pub struct Tiles<'a> {
     bands: Vec<usize>,
     strip: usize,
     strips: usize,
-    /// For each worker the tiles that nobody has: the first and, in the upper half, the end.
-    spans: Vec<AtomicU64>,
+    /// One for each worker.
+    spans: Vec<Span>,
     _out: PhantomData<&'a mut [f32]>,
 }
+
+/// The tiles that nobody has: the first and, in the upper half, the end. Alone in its cache lines (CPUs fetch them in pairs), since
+/// a worker takes from its own span all the time and from another's seldom.
+#[repr(align(128))]
+struct Span(AtomicU64);
 
 fn pack(span: Range<u32>) -> u64 {
     u64::from(span.start) | u64::from(span.end) << 32
@@ -44,7 +49,7 @@ impl<'a> Tiles<'a> {
         assert!(bands[bands.len() - 1].checked_mul(cols) == Some(out.len()), "bands don't cover the output");
         let strips = cols.div_ceil(strip);
         let all = u32::try_from((bands.len() - 1) * strips).expect("a number of tiles");
-        let spans = vec![AtomicU64::new(pack(0..all))];
+        let spans = vec![Span(AtomicU64::new(pack(0..all)))];
         Tiles { base: out.as_mut_ptr(), cols, bands, strip, strips, spans, _out: PhantomData }
     }
 
@@ -54,9 +59,9 @@ impl<'a> Tiles<'a> {
     /// When tiles were taken or shared out already, or there are no workers.
     pub fn share_out(&mut self, workers: usize) {
         let all = self.len() as u64;
-        assert!(self.spans.len() == 1 && *self.spans[0].get_mut() == pack(0..all as u32), "tiles were taken");
+        assert!(self.spans.len() == 1 && *self.spans[0].0.get_mut() == pack(0..all as u32), "tiles were taken");
         let bound = |w: usize| (all * w as u64 / workers as u64) as u32;
-        self.spans = (0..workers).map(|w| AtomicU64::new(pack(bound(w)..bound(w + 1)))).collect();
+        self.spans = (0..workers).map(|w| Span(AtomicU64::new(pack(bound(w)..bound(w + 1))))).collect();
         assert!(!self.spans.is_empty(), "nobody works");
     }
 
@@ -77,7 +82,7 @@ impl<'a> Tiles<'a> {
 
     /// Takes tiles out of span `i`: from its start for its own worker, from its end for others.
     fn cut(&self, i: usize, own: bool) -> Option<Range<u32>> {
-        let mut found = self.spans[i].load(Ordering::Relaxed);
+        let mut found = self.spans[i].0.load(Ordering::Relaxed);
         loop {
             let span = unpack(found);
             // Others take a part of what is left, so that all end together, and neighbours, to read them in one go.
@@ -89,7 +94,7 @@ impl<'a> Tiles<'a> {
                 true => (span.start + n..span.end, span.start..span.start + n),
                 false => (span.start..span.end - n, span.end - n..span.end),
             };
-            match self.spans[i].compare_exchange_weak(found, pack(rest), Ordering::Relaxed, Ordering::Relaxed) {
+            match self.spans[i].0.compare_exchange_weak(found, pack(rest), Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Some(cut),
                 Err(now) => found = now,
             }
