@@ -40,7 +40,7 @@ pub(super) fn multiply<B: Block, P>(
     step: usize,
     panel: &mut P,
     unpack: impl Fn(&[&[B]; ROWS], usize, &mut P),
-    tile: impl Fn(&P, usize, usize, &mut [Pair<__m256>]),
+    mut tile: impl FnMut(&P, usize, usize, &mut [Pair<__m256>]),
 ) {
     let per_row = acts.cols() / B::LEN;
     let rows = w.len() / per_row;

@@ -23,7 +23,7 @@ struct Panel {
 }
 
 /// A token's values beside a panel: `[run][even, odd][column / 4][2 columns]`.
-type Tokens<const T: usize> = [[[[[i16; 2]; 8]; 2]; RUNS]; T];
+type Token = [[[[i16; 2]; 8]; 2]; RUNS];
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
@@ -55,10 +55,12 @@ fn gemm<B: Block, const SHARE: usize>(
 ) {
     let mut panel =
         Panel { q: [[[[_mm256_setzero_si256(); 2]; 2]; 8]; RUNS], d: [[_mm256_setzero_ps(); 2]; RUNS], runs: 0 };
+    // Kept from tile to tile: to clear it each time costs a tenth of the speed.
+    let mut a: [Token; TOKENS] = [[[[[0; 2]; 8]; 2]; RUNS]; TOKENS];
     let tile = |panel: &Panel, t: usize, b: usize, sums: &mut [Pair<__m256>]| match sums {
-        [s0, s1, s2] => tile::<3, SHARE>(panel, acts, t, b, [s0, s1, s2]),
-        [s0, s1] => tile::<2, SHARE>(panel, acts, t, b, [s0, s1]),
-        [s0] => tile::<1, SHARE>(panel, acts, t, b, [s0]),
+        [s0, s1, s2] => tile::<3, SHARE>(panel, acts, t, b, &mut a, [s0, s1, s2]),
+        [s0, s1] => tile::<2, SHARE>(panel, acts, t, b, &mut a, [s0, s1]),
+        [s0] => tile::<1, SHARE>(panel, acts, t, b, &mut a, [s0]),
         _ => unreachable!("1 to {TOKENS} tokens"),
     };
     multiply(blocks::<B>(w), acts, out, RUNS / SHARE, &mut panel, unpack, tile);
@@ -138,7 +140,7 @@ fn even_odd(v: __m256i) -> [__m256i; 2] {
 }
 
 /// Adds the panel's blocks, of which `first` is the first one: `sum += (d · da) · (q·a)` where each run has a scale, and
-/// `sum += da · (d · (q·a))` where all share one.
+/// `sum += da · (d · (q·a))` where all share one. `a` is room for the tokens' values.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn tile<const T: usize, const SHARE: usize>(
@@ -146,9 +148,9 @@ fn tile<const T: usize, const SHARE: usize>(
     acts: ActView<'_>,
     t: usize,
     first: usize,
+    a: &mut [Token; TOKENS],
     sums: [&mut Pair<__m256>; T],
 ) {
-    let mut a: Tokens<T> = [[[[[0; 2]; 8]; 2]; RUNS]; T];
     for i in 0..T {
         let q = &acts.quants(t + i).as_chunks::<32>().0[first * SHARE..][..panel.runs];
         for (a, q) in a[i].iter_mut().zip(q) {
