@@ -13,7 +13,7 @@ BEGIN {
     harmless = "^ver[rw]$"
     chosen = "qwren_quant::kernel::x86::(avx|vnni)|_f16c|(avx2|ssse3|sse41|avx)(::|$|_)|_(avx2?|ssse3|sse41)|x86_sha::|aho_corasick::packed"
   } else {
-    beyond = "^([su]dot|usdot|sudot|[su]mmla|usmmla|bf|fmlal|fmlsl|ldadd|ldclr|ldset|ldeor|swp|cas|sqrdml|ldapr|aes|sha|" \
+    beyond = "^([su]dot|usdot|sudot|[su]mmla|usmmla|bf(dot|mmla|mlal|cvt)|fmlal|fmlsl|ldadd|ldclr|ldset|ldeor|swp|cas|sqrdml|ldapr|aes|sha|" \
       "pmull2?$|rax1|bcax|eor3|crc32|ptrue|whilel)"
     harmless = "^$"
     chosen = "qwren_quant::kernel::aarch64::(order|speed)::(dotprod|i8mm)|sdot|smmla|__aarch64_|sha2::|crc32"
