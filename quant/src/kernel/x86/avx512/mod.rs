@@ -1,6 +1,6 @@
 //! AVX-512 with VNNI: 512-bit vectors.
 //!
-//! Several tokens by the panels of the folder `vnni`; what a level has no faster way for is AVX2's.
+//! Several tokens by the panels of the folder `vnni`, one by `gemv`; what a level has no faster way for is AVX2's.
 mod gemv;
 mod lanes;
 mod vec;

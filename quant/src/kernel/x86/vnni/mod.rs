@@ -6,6 +6,8 @@
 //! In a panel a lane is a row: a vector holds four neighbouring columns of sixteen rows, and meets the same four columns
 //! of a token in every lane. So no sum crosses lanes. Levels are stored from 0 up, since one side of the instruction is
 //! unsigned.
+//!
+//! `gemv` is for one token, and takes the rows one by one.
 mod gemv;
 mod lanes;
 mod level;
