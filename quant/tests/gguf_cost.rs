@@ -1,8 +1,6 @@
-//! What reading costs: memory for hostile files, time for real ones. One test, since the limit holds for the process.
+//! What reading costs in memory: of hostile files and of real ones. One test, since the limit holds for the process.
 
 mod raw;
-
-use std::time::{Duration, Instant};
 
 use qwren_quant::gguf::{Plan, Writer};
 use raw::{Raw, outcome, parse, sample};
@@ -83,8 +81,8 @@ fn vocabulary() -> Vec<u8> {
 }
 
 #[test]
-fn memory_follows_what_was_read_and_real_files_load_fast() {
-    let (small, large) = (promises(), bloated());
+fn memory_follows_what_was_read() {
+    let (small, large, real) = (promises(), bloated(), vocabulary());
     within_limits(|| {
         for file in &small {
             assert!(file.len() < 2048);
@@ -93,16 +91,7 @@ fn memory_follows_what_was_read_and_real_files_load_fast() {
         for file in &large {
             let _ = parse(file);
         }
-    });
-
-    let file = vocabulary();
-    let fastest = (0..5).map(|_| {
-        let start = Instant::now();
-        let header = parse(&file).unwrap();
-        let took = start.elapsed();
+        let header = parse(&real).unwrap();
         assert_eq!(header.strings("tokenizer.ggml.merges").unwrap().unwrap().len(), 151_387);
-        took
     });
-    let fastest = fastest.min().unwrap();
-    assert!(fastest < Duration::from_millis(150), "a vocabulary of Qwen3's size took {fastest:?}");
 }

@@ -93,7 +93,9 @@ pub(in crate::kernel::x86) fn gemv<B: Block>(
         let mut total = _mm256_setzero_ps();
         for b in 0..per_row {
             let a = ActBlock { q: &q[b], sums: &sums[b] };
-            let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b], &w[4][b], &w[5][b], &w[6][b], &w[7][b]];
+            // SAFETY: `lanes::rows` gives rows of `per_row` blocks, and b is less.
+            let block = |r: usize| unsafe { w[r].get_unchecked(b) };
+            let w = [block(0), block(1), block(2), block(3), block(4), block(5), block(6), block(7)];
             total = _mm256_add_ps(total, _mm256_mul_ps(_mm256_set1_ps(scales[b]), value(w, &a, &mut ahead)));
         }
         let mut totals = [0.0; ROWS];
