@@ -43,7 +43,7 @@ build_bochs() {
   local options=(-qq -oDir::Etc::SourceList="$apt/sources.list" -oDir::Etc::SourceParts=/dev/null
     -oDir::State::Lists="$apt/lists" -oDir::Cache="$apt/cache")
   apt-get "${options[@]}" update
-  (cd "$apt" && apt-get "${options[@]}" source --download-only bochs)
+  (cd "$apt" && apt-get "${options[@]}" source --tar-only bochs)
   mkdir -p "$apt/bochs"
   tar xf "$apt"/bochs_*.orig.tar.* --strip-components=1 -C "$apt/bochs"
   cd "$apt/bochs"
