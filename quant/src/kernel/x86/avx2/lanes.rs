@@ -303,8 +303,8 @@ pub(in crate::kernel::x86) fn pin(v: __m256i) -> __m256i {
     pinned
 }
 
-/// Rows `first …` of `per_row` blocks each; beyond the end the last row again. (Always
-/// inlined: the loops over the rows rely on all having the same length.)
+/// Rows `first …` of `per_row` blocks each; beyond the end the last row again.
+// Always inlined: the loops over the rows would otherwise check each length.
 #[inline(always)]
 pub(super) fn rows<B, const N: usize>(w: &[B], per_row: usize, first: usize) -> [&[B]; N] {
     let last = w.len() / per_row - 1;
