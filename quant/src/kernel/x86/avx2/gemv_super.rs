@@ -148,29 +148,63 @@ pub(in crate::kernel::x86) fn affine<B: Block>(
     _mm256_sub_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(sum8_i32(dots))), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(offset)))
 }
 
-/// The lanes of Σ scale·(q·a) of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
+/// The sums of products of a level with `$features`; `$add(sum, x, y)` is `sum + Σ x·y` over the two int16 of each lane. A macro,
+/// since a closure with more features than the function that calls it would not be inlined.
+macro_rules! scaled_sums {
+    ($features:literal, $add:ident) => {
+        /// The lanes of Σ scale·(q·a) of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn scaled_dots<B>(
+            w: [&B; ROWS],
+            a: &ActBlock<'_>,
+            ahead: &mut Ahead<'_, B>,
+            scales: &[[i32; ROWS]; 8],
+            levels: impl Fn(&B, usize) -> [__m256i; 2],
+        ) -> [__m256i; ROWS] {
+            let mut dots = [_mm256_setzero_si256(); ROWS];
+            for i in 0..4 {
+                ahead.step(4);
+                let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
+                for r in 0..ROWS {
+                    let [low, high] = levels(w[r], i);
+                    let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
+                    let dot = $add(dots[r], low, _mm256_set1_epi32(scales[2 * i][r]));
+                    dots[r] = $add(dot, high, _mm256_set1_epi32(scales[2 * i + 1][r]));
+                }
+            }
+            dots
+        }
+
+        /// The lanes of Σ scale·(q·a). Levels are taken as 0 … 63 and 32 times the scaled sums of the activations subtracted.
+        #[inline]
+        #[target_feature(enable = $features)]
+        fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> __m256i {
+            let scales = load_u8_half(zerocopy::transmute_ref!(&w.scales));
+            let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
+            let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(offset));
+            let scales = _mm256_cvtepi8_epi16(even_odd(scales));
+            let (ql, qh) = (w.ql.as_chunks::<32>().0, w.qh.as_chunks::<32>().0);
+            for n in 0..2 {
+                let levels = levels_q6_k(load_u8(&ql[2 * n]), load_u8(&ql[2 * n + 1]), load_u8(&qh[n]));
+                for (i, levels) in levels.into_iter().enumerate() {
+                    let j = 4 * n + i;
+                    let products = _mm256_maddubs_epi16(levels, load_i8(&a.q[j]));
+                    dot = $add(dot, products, repeat.scale(scales, j));
+                }
+            }
+            dot
+        }
+    };
+}
+pub(in crate::kernel::x86) use scaled_sums;
+
+scaled_sums!("avx2", add_products);
+
 #[inline]
 #[target_feature(enable = "avx2")]
-fn scaled_dots<B>(
-    w: [&B; ROWS],
-    a: &ActBlock<'_>,
-    ahead: &mut Ahead<'_, B>,
-    scales: &[[i32; ROWS]; 8],
-    levels: impl Fn(&B, usize) -> [__m256i; 2],
-) -> [__m256i; ROWS] {
-    let mut dots = [_mm256_setzero_si256(); ROWS];
-    for i in 0..4 {
-        ahead.step(4);
-        let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
-        for r in 0..ROWS {
-            let [low, high] = levels(w[r], i);
-            let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
-            let low = _mm256_madd_epi16(low, _mm256_set1_epi32(scales[2 * i][r]));
-            let high = _mm256_madd_epi16(high, _mm256_set1_epi32(scales[2 * i + 1][r]));
-            dots[r] = pin(_mm256_add_epi32(dots[r], _mm256_add_epi32(low, high)));
-        }
-    }
-    dots
+fn add_products(sum: __m256i, x: __m256i, y: __m256i) -> __m256i {
+    pin(_mm256_add_epi32(sum, _mm256_madd_epi16(x, y)))
 }
 
 /// Shuffles that make the byte j of each lane two int16.
@@ -208,26 +242,6 @@ impl Repeat {
     pub(in crate::kernel::x86) fn scale(&self, scales: __m256i, j: usize) -> __m256i {
         _mm256_shuffle_epi8(scales, load_u8(&self.0[j]))
     }
-}
-
-/// The lanes of Σ scale·(q·a). Levels are taken as 0 … 63 and 32 times the scaled sums of the activations subtracted.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> __m256i {
-    let scales = load_u8_half(zerocopy::transmute_ref!(&w.scales));
-    let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
-    let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(offset));
-    let scales = _mm256_cvtepi8_epi16(even_odd(scales));
-    let (ql, qh) = (w.ql.as_chunks::<32>().0, w.qh.as_chunks::<32>().0);
-    for n in 0..2 {
-        let levels = levels_q6_k(load_u8(&ql[2 * n]), load_u8(&ql[2 * n + 1]), load_u8(&qh[n]));
-        for (i, levels) in levels.into_iter().enumerate() {
-            let j = 4 * n + i;
-            let products = _mm256_maddubs_epi16(levels, load_i8(&a.q[j]));
-            dot = pin(_mm256_add_epi32(dot, _mm256_madd_epi16(products, repeat.scale(scales, j))));
-        }
-    }
-    dot
 }
 
 /// The levels 64·i … of a block.

@@ -11,6 +11,7 @@ macro_rules! gemv {
         use crate::block::{BlockQ4K, BlockQ5K, BlockQ6K};
         use crate::kernel::x86::avx2::gemv_super::{
             ActBlock, Ahead, ROWS, Repeat, affine, even_odd, gemv, levels_q4_k, levels_q5_k, levels_q6_k,
+            scaled_sums,
         };
         use crate::kernel::x86::avx2::lanes::*;
 
@@ -42,49 +43,7 @@ macro_rules! gemv {
             });
         }
 
-        /// The lanes of Σ scale·(q·a) of eight rows; `levels(w, i)` are a block's values 64·i …, in two vectors.
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn scaled_dots<B>(
-            w: [&B; ROWS],
-            a: &ActBlock<'_>,
-            ahead: &mut Ahead<'_, B>,
-            scales: &[[i32; ROWS]; 8],
-            levels: impl Fn(&B, usize) -> [__m256i; 2],
-        ) -> [__m256i; ROWS] {
-            let mut dots = [_mm256_setzero_si256(); ROWS];
-            for i in 0..4 {
-                ahead.step(4);
-                let (a_low, a_high) = (load_i8(&a.q[2 * i]), load_i8(&a.q[2 * i + 1]));
-                for r in 0..ROWS {
-                    let [low, high] = levels(w[r], i);
-                    let (low, high) = (_mm256_maddubs_epi16(low, a_low), _mm256_maddubs_epi16(high, a_high));
-                    let dot = dot_words(dots[r], low, _mm256_set1_epi32(scales[2 * i][r]));
-                    dots[r] = dot_words(dot, high, _mm256_set1_epi32(scales[2 * i + 1][r]));
-                }
-            }
-            dots
-        }
-
-        /// The lanes of Σ scale·(q·a). Levels are taken as 0 … 63 and 32 times the scaled sums of the activations subtracted.
-        #[inline]
-        #[target_feature(enable = $features)]
-        fn dot_q6_k(w: &BlockQ6K, a: &ActBlock<'_>, sums: __m256i, repeat: &Repeat) -> __m256i {
-            let scales = load_u8_half(zerocopy::transmute_ref!(&w.scales));
-            let offset = _mm256_madd_epi16(_mm256_cvtepi8_epi16(scales), sums);
-            let mut dot = _mm256_sub_epi32(_mm256_setzero_si256(), _mm256_slli_epi32::<5>(offset));
-            let scales = _mm256_cvtepi8_epi16(even_odd(scales));
-            let (ql, qh) = (w.ql.as_chunks::<32>().0, w.qh.as_chunks::<32>().0);
-            for n in 0..2 {
-                let levels = levels_q6_k(load_u8(&ql[2 * n]), load_u8(&ql[2 * n + 1]), load_u8(&qh[n]));
-                for (i, levels) in levels.into_iter().enumerate() {
-                    let j = 4 * n + i;
-                    let products = _mm256_maddubs_epi16(levels, load_i8(&a.q[j]));
-                    dot = dot_words(dot, products, repeat.scale(scales, j));
-                }
-            }
-            dot
-        }
+        scaled_sums!($features, dot_words);
 
         /// `sum + Σ x·y` over the two int16 of each lane. Of the intrinsic the compiler makes two instructions again, for a shorter
         /// chain; but the rows' chains run side by side.
