@@ -14,7 +14,8 @@ pub const I32: u32 = sys::GGML_TYPE_I32;
 /// 64-bit integers.
 pub const I64: u32 = sys::GGML_TYPE_I64;
 
-/// RoPE that pairs elements as halves of a head.
+/// RoPE that pairs neighbours, and elements as halves of a head.
+const NEIGHBOURS: i32 = 0;
 const NEOX: i32 = 2;
 
 /// Whether ggml knows a type of that number.
@@ -251,6 +252,8 @@ impl Tensor<'_> {
 /// The parameters of RoPE that stay the same.
 #[derive(Debug, Clone, Copy)]
 pub struct RopeParams {
+    /// Neighbours turn together; else halves of a head.
+    pub neighbours: bool,
     /// Elements of a head.
     pub head_dim: usize,
     /// See [`qwren_offload::message::Rope`].
@@ -332,7 +335,7 @@ impl Context {
         self.mul(normed, weight)
     }
 
-    /// RoPE at `positions`, halves of a head paired.
+    /// RoPE at `positions`.
     pub fn rope<'c>(&'c self, x: Tensor<'c>, positions: Tensor<'c>, p: &RopeParams) -> Tensor<'c> {
         // SAFETY: the context and the tensors live; there are no factors of frequencies.
         self.tensor(unsafe {
@@ -342,7 +345,7 @@ impl Context {
                 positions.raw(),
                 null_mut(),
                 p.head_dim as i32,
-                NEOX,
+                if p.neighbours { NEIGHBOURS } else { NEOX },
                 p.original_ctx as i32,
                 p.theta,
                 p.scale,

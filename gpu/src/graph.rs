@@ -93,6 +93,7 @@ impl Plan {
         // ggml multiplies by this on its own under YaRN.
         let own = if rope.ext_factor == 0.0 { 1.0 } else { 1.0 + 0.1 * (1.0 / rope.scale).ln() };
         RopeParams {
+            neighbours: rope.neighbours,
             head_dim: self.shape.head_dim,
             original_ctx: rope.original_ctx,
             theta: rope.theta,
@@ -123,9 +124,11 @@ impl<'c> Step<'c> {
         let rope = self.plan.rope();
         let h = c.rms_norm(x, l.norms.attn, s.rms_eps); //                                    [hidden, n]
         let heads = |w, count| c.reshape(c.mul_mat(w, h), [s.head_dim, count, self.n]); //    [head_dim, count, n]
-        let turned = |x, norm| c.rope(c.rms_norm(x, norm, s.rms_eps), self.positions, &rope);
-        let q = turned(heads(l.q, s.heads), l.norms.q);
-        let k = turned(heads(l.k, s.kv_heads), l.norms.k);
+        let normed = |x, norm: Option<Kept>| norm.map_or(x, |norm| c.rms_norm(x, norm, s.rms_eps));
+        let turned = |x, norm| c.rope(normed(x, norm), self.positions, &rope);
+        let [norm_q, norm_k] = l.norms.heads.map_or([None; 2], |norms| norms.map(Some));
+        let q = turned(heads(l.q, s.heads), norm_q);
+        let k = turned(heads(l.k, s.kv_heads), norm_k);
         let v = c.mul_mat(l.v, h); //                                                         [kv_heads * head_dim, n]
         let a = self.attention(l, q, k, v); //                                                [heads * head_dim, n]
         let x = c.add(c.mul_mat(l.o, a), x); //                                               [hidden, n]

@@ -14,10 +14,8 @@ pub const RUN: usize = 256;
 pub struct Norms {
     /// `[hidden]`, before attention
     pub attn: Kept,
-    /// `[head_dim]`
-    pub q: Kept,
-    /// `[head_dim]`
-    pub k: Kept,
+    /// Of queries and of keys, `[head_dim]` each, where there are such.
+    pub heads: Option<[Kept; 2]>,
     /// `[hidden]`, before the feed-forward part
     pub ffn: Kept,
 }
@@ -71,27 +69,29 @@ impl OnDevice {
         files: &[File],
     ) -> Result<OnDevice, Refusal> {
         let shape = &open.shape;
-        let vectors = [shape.hidden, shape.head_dim, shape.head_dim, shape.hidden];
         check(shape, layer)?;
-        if norms.len() != vectors.iter().sum::<usize>() {
+        let heads = if shape.qk_norm { 2 * shape.head_dim } else { 0 };
+        if norms.len() != 2 * shape.hidden + heads {
             return Err(Refusal::new("a layer's norms are of another size"));
         }
         let context = Context::new(16);
         let vector = |len| context.new_tensor(ggml::F32, [len, 1, 1]).keep();
         let matrix = |m: &Matrix| context.new_tensor(m.dtype, [m.cols, m.rows, m.count]).keep();
         let cache = |dtype| context.new_tensor(dtype, [shape.kv_heads * shape.head_dim, positions(open.ctx), 1]).keep();
-        let [attn, q, k, ffn] = vectors.map(vector);
-        let norm_tensors = Norms { attn, q, k, ffn };
+        let norm_tensors = Norms {
+            attn: vector(shape.hidden),
+            heads: shape.qk_norm.then(|| [vector(shape.head_dim), vector(shape.head_dim)]),
+            ffn: vector(shape.hidden),
+        };
         let (cache_k, cache_v) = (cache(open.type_k), cache(open.type_v));
         let [q, k, v, o] = [&layer.q, &layer.k, &layer.v, &layer.o].map(matrix);
         let router = layer.router.as_ref().map(matrix);
         let [gate, up, down] = [&layer.gate, &layer.up, &layer.down].map(matrix);
         let buffer = context.allot(backend).ok_or_else(|| Refusal::memory("the device has no memory for a layer"))?;
         let mut rest = norms;
-        for (tensor, len) in
-            [norm_tensors.attn, norm_tensors.q, norm_tensors.k, norm_tensors.ffn].into_iter().zip(vectors)
-        {
-            let (values, later) = rest.split_at(len);
+        let in_order = [norm_tensors.attn].into_iter().chain(norm_tensors.heads.into_iter().flatten());
+        for tensor in in_order.chain([norm_tensors.ffn]) {
+            let (values, later) = rest.split_at(tensor.bytes() / size_of::<f32>());
             tensor.set(0, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
             rest = later;
         }

@@ -117,7 +117,7 @@ pub struct Open {
     pub shape: Shape,
 }
 
-/// The sizes of a Qwen3 model, dense or with experts.
+/// The sizes of a model of Qwen3 or Llama, dense or with experts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shape {
     /// Width of the residual stream.
@@ -128,6 +128,8 @@ pub struct Shape {
     pub kv_heads: usize,
     /// Elements of a head.
     pub head_dim: usize,
+    /// The heads of queries and keys have norms.
+    pub qk_norm: bool,
     /// Added to the mean square in norms.
     pub rms_eps: f32,
     /// Position embedding.
@@ -138,9 +140,11 @@ pub struct Shape {
     pub norm_weights: bool,
 }
 
-/// Rotary position embedding, elements paired as halves of a head.
+/// Rotary position embedding.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
+    /// Neighbours turn together; else halves of a head.
+    pub neighbours: bool,
     /// Base of the frequencies.
     pub theta: f32,
     /// What positions are multiplied by.
@@ -160,8 +164,8 @@ pub struct Rope {
 /// Where the tensors of a layer lie.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// The norms in f32, `[hidden]`, `[head_dim]`, `[head_dim]`, `[hidden]`: before attention, of q, of k, before the
-    /// feed-forward part. They lie in the shared memory one after the other.
+    /// The norms in f32, `[hidden]`, `[head_dim]`, `[head_dim]`, `[hidden]`: before attention, of q, of k (where there are such),
+    /// before the feed-forward part. They lie in the shared memory one after the other.
     pub norms: usize,
     /// `[heads * head_dim, hidden]`
     pub q: Matrix,

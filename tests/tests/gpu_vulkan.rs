@@ -111,6 +111,14 @@ fn layers_with_experts() {
 
 #[test]
 #[ignore = "needs qwren-gpu: scripts/test.sh --vulkan"]
+fn layers_without_norms_on_heads_whose_neighbours_turn() {
+    let mut tiny = Tiny::llama(&BLOCKS, DType::Q8_0);
+    tiny.set("rope.freq_base", 1e3f32);
+    agree(&written(&tiny).1, &["2", "all"]);
+}
+
+#[test]
+#[ignore = "needs qwren-gpu: scripts/test.sh --vulkan"]
 fn some_of_the_layers() {
     let mut tiny = Tiny::new(&BLOCKS, DType::Q8_0);
     tiny.set("rope.scaling.type", "yarn");

@@ -110,9 +110,6 @@ pub enum Fault {
     /// The processor's results could not be had.
     #[error("{0}")]
     Here(String),
-    /// The model can't be computed there.
-    #[error("layers of this architecture ({0}) are computed on the processor only")]
-    Architecture(&'static str),
     /// The system refuses memory or pipes.
     #[error("{PROGRAM}: {0}")]
     Io(#[from] io::Error),

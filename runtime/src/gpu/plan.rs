@@ -1,33 +1,31 @@
 //! A model as a child is told of it: sizes, and where each layer's tensors lie.
-use super::Fault;
 use crate::model::{Arch, Ffn, Hparams, Layer, Model, Weight};
-use crate::rope::{Rope, Scaling};
+use crate::rope::{Pairing, Rope, Scaling};
 use crate::session::KvType;
 use qwren_offload::message::{self, Matrix, Shape};
 use qwren_quant::dtype::DType;
 
-/// The sizes of a model whose layers a child can compute.
-///
-/// # Errors
-/// The architecture is none of those.
-pub fn shape(hp: &Hparams) -> Result<Shape, Fault> {
-    if !matches!(hp.arch, Arch::Qwen3 | Arch::Qwen3Moe) {
-        return Err(Fault::Architecture(hp.arch.name()));
-    }
-    Ok(Shape {
+/// The sizes of a model.
+pub fn shape(hp: &Hparams) -> Shape {
+    Shape {
         hidden: hp.hidden,
         heads: hp.heads,
         kv_heads: hp.kv_heads,
         head_dim: hp.head_dim,
+        qk_norm: match hp.arch {
+            Arch::Qwen3 | Arch::Qwen3Moe => true,
+            Arch::Llama => false,
+        },
         rms_eps: hp.rms_eps,
         rope: rope(&hp.rope),
         experts_used: hp.moe.map_or(0, |m| m.used),
         norm_weights: hp.moe.is_some_and(|m| m.norm_weights),
-    })
+    }
 }
 
 fn rope(rope: &Rope) -> message::Rope {
     let plain = message::Rope {
+        neighbours: rope.pairing == Pairing::Neighbours,
         theta: rope.theta as f32,
         scale: 1.0,
         ext_factor: 0.0,
@@ -61,7 +59,7 @@ pub fn kv_type(kind: KvType) -> u32 {
     .ggml_id()
 }
 
-/// A layer's norms one after the other: before attention, of q, of k, before the feed-forward part.
+/// A layer's norms one after the other: before attention, of q, of k (where there are such), before the feed-forward part.
 pub fn norms(layer: &Layer) -> Vec<f32> {
     let heads = layer.qk_norm.iter().flat_map(|norm| norm.q.iter().chain(&norm.k));
     layer.attn_norm.iter().chain(heads).chain(&layer.ffn_norm).copied().collect()

@@ -44,7 +44,7 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
         batch: options.batch.min(options.ctx),
         type_k: plan::kv_type(options.type_k),
         type_v: plan::kv_type(options.type_v),
-        shape: plan::shape(model.hparams())?,
+        shape: plan::shape(model.hparams()),
     };
     let mut crashes = 0;
     let (mut wanted, mut limit) = (None, None);
