@@ -243,6 +243,20 @@ impl Tensor<'_> {
         unsafe { sys::ggml_backend_tensor_get(self.raw(), bytes.as_mut_ptr().cast(), 0, bytes.len()) };
     }
 
+    /// As [`Tensor::set`], all of it.
+    pub fn set_floats(self, values: &[f32]) {
+        self.set(0, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+    }
+
+    /// As [`Tensor::get`].
+    pub fn get_floats(self, values: &mut [f32]) {
+        let mut bytes = vec![0; values.len() * size_of::<f32>()];
+        self.get(&mut bytes);
+        for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*b);
+        }
+    }
+
     fn has_memory(self) -> bool {
         // SAFETY: the tensor lives.
         unsafe { !(*self.raw()).data.is_null() }

@@ -38,7 +38,7 @@ impl Built {
     pub fn fill(&self, start: usize, x: &[f32]) {
         let (_, _, n, kv) = self.key;
         let at = start..start + n;
-        self.x.set(0, &le(x.iter().map(|v| v.to_le_bytes())));
+        self.x.set_floats(x);
         self.positions.set(0, &le(at.clone().map(|p| (p as i32).to_le_bytes())));
         self.rows.set(0, &le(at.map(|p| (p as i64).to_le_bytes())));
         let seen = |i: usize| if i % kv <= start + i / kv { f16::ZERO } else { f16::NEG_INFINITY };
@@ -47,11 +47,7 @@ impl Built {
 
     /// Reads the result.
     pub fn read(&self, y: &mut [f32]) {
-        let mut bytes = vec![0; y.len() * 4];
-        self.y.get(&mut bytes);
-        for (y, b) in y.iter_mut().zip(bytes.as_chunks::<4>().0) {
-            *y = f32::from_le_bytes(*b);
-        }
+        self.y.get_floats(y);
     }
 
     /// Reads the numbers of the experts that tokens went to.

@@ -92,7 +92,7 @@ impl OnDevice {
         let in_order = [norm_tensors.attn].into_iter().chain(norm_tensors.heads.into_iter().flatten());
         for tensor in in_order.chain([norm_tensors.ffn]) {
             let (values, later) = rest.split_at(tensor.bytes() / size_of::<f32>());
-            tensor.set(0, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+            tensor.set_floats(values);
             rest = later;
         }
         let tensors = [q, k, v, o].into_iter().chain(router).chain([gate, up, down]);
@@ -136,7 +136,8 @@ fn check(shape: &Shape, l: &Layer) -> Result<(), Refusal> {
     if right { Ok(()) } else { Err(Refusal::new("a layer's matrices are of another shape")) }
 }
 
-fn read(tensor: Kept, m: &Matrix, files: &[File]) -> Result<(), Refusal> {
+/// Reads a matrix from its file.
+pub fn read(tensor: Kept, m: &Matrix, files: &[File]) -> Result<(), Refusal> {
     let file = files.get(m.file).filter(|_| m.bytes == tensor.bytes() as u64);
     let file = file.ok_or_else(|| Refusal::new("a matrix is of another size"))?;
     let mut piece = vec![0; PIECE.min(tensor.bytes())];

@@ -9,6 +9,7 @@ mod device;
 mod ggml;
 mod graph;
 mod layers;
+mod output;
 #[expect(unsafe_code, reason = "the one place that calls the Vulkan loader")]
 mod vulkan;
 mod worker;

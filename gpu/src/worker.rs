@@ -3,7 +3,8 @@ use crate::device;
 use crate::ggml::{self, Arena, Backend};
 use crate::graph::{Built, Plan};
 use crate::layers::{self, OnDevice, RUN};
-use qwren_offload::message::{Device, Kind, Layer, Open, Refusal};
+use crate::output::Output;
+use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal};
 use qwren_offload::worker::Worker;
 use std::fs::File;
 use std::ops::Range;
@@ -30,6 +31,7 @@ struct Work {
     experts: Vec<u32>,
     built: Vec<Built>,
     layers: Vec<OnDevice>,
+    output: Option<Output>,
     arena: Arena,
     backend: Backend,
 }
@@ -61,6 +63,7 @@ impl Worker for Gpu {
             experts: Vec::new(),
             built: Vec::new(),
             layers: Vec::new(),
+            output: None,
             arena,
             backend,
         });
@@ -79,13 +82,24 @@ impl Worker for Gpu {
         Ok(())
     }
 
+    fn output(&mut self, matrix: &Matrix, norm: &[f32], files: &[File]) -> Result<(), Refusal> {
+        let work = self.work()?;
+        work.output = Some(Output::load(&work.backend, &work.open, matrix, norm, files)?);
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<(), Refusal> {
         let work = self.work()?;
         // The largest first: what is claimed for it serves all others, and nothing has to be freed.
         let (batch, ctx) = (work.batch, work.open.ctx);
         let mut x = vec![0.1; batch * work.plan.shape.hidden];
         work.eval(0..work.layers.len(), ctx - batch, &mut x)?;
-        work.eval(0..work.layers.len(), ctx - 1, &mut x[..work.plan.shape.hidden])
+        work.eval(0..work.layers.len(), ctx - 1, &mut x[..work.plan.shape.hidden])?;
+        let Some(output) = &mut work.output else { return Ok(()) };
+        let mut logits = Vec::new();
+        let hidden = work.plan.shape.hidden;
+        output.logits(&work.backend, &x[..batch.min(work.open.rows) * hidden], &mut logits)?;
+        output.logits(&work.backend, &x[..hidden], &mut logits)
     }
 
     fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal> {
@@ -96,6 +110,12 @@ impl Worker for Gpu {
             work.eval(layers.clone(), start + i * work.batch, x)?;
         }
         Ok(())
+    }
+
+    fn logits(&mut self, x: &[f32], logits: &mut Vec<f32>) -> Result<(), Refusal> {
+        let work = self.work()?;
+        let output = work.output.as_mut().ok_or_else(|| Refusal::new("the output is not here"))?;
+        output.logits(&work.backend, x, logits)
     }
 
     fn experts(&mut self) -> Result<Vec<u32>, Refusal> {

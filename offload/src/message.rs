@@ -10,6 +10,9 @@ pub enum Request {
     Open(Open),
     /// Read the weights of the next layer: [`Reply::Done`].
     Load(Box<Layer>),
+    /// Read the output matrix, `[vocab, hidden]`, after all of the model's layers; the final norm lies in the shared memory:
+    /// [`Reply::Done`]. One that can't be taken changes nothing.
+    Output(Matrix),
     /// All layers are there. Claim the memory for the largest batch and compute it once, so that nothing is left to be set up
     /// later: [`Reply::Done`].
     Prepare,
@@ -23,6 +26,12 @@ pub enum Request {
         /// Position of the first token.
         start: usize,
         /// Tokens.
+        n: usize,
+    },
+    /// The final norm and the logits of the shared memory's first `n` rows, as the last layer gives them: [`Reply::Done`]. The
+    /// logits, `[n, vocab]`, replace them.
+    Logits {
+        /// Rows.
         n: usize,
     },
     /// Which experts its tokens went to, after an Eval of one layer: [`Reply::Experts`].
@@ -109,6 +118,8 @@ pub struct Open {
     pub ctx: usize,
     /// Tokens in a batch at most.
     pub batch: usize,
+    /// Rows whose logits are asked for at once at most.
+    pub rows: usize,
     /// ggml's number for the type of cached keys.
     pub type_k: u32,
     /// ggml's number for the type of cached values.

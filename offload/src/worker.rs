@@ -1,6 +1,6 @@
 //! The worker's side: greets, then answers until its input ends.
 use crate::line;
-use crate::message::{Device, Layer, Open, Refusal, Reply, Request};
+use crate::message::{Device, Layer, Matrix, Open, Refusal, Reply, Request};
 use crate::shared::Shared;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
@@ -27,6 +27,12 @@ pub trait Worker {
     /// There is no room, the device can't compute with it, or a file can't be read.
     fn load(&mut self, layer: &Layer, norms: &[f32], files: &[File]) -> Result<(), Refusal>;
 
+    /// See [`Request::Output`]; `norm` is the final norm, `[hidden]`.
+    ///
+    /// # Errors
+    /// As [`Worker::load`].
+    fn output(&mut self, matrix: &Matrix, norm: &[f32], files: &[File]) -> Result<(), Refusal>;
+
     /// See [`Request::Prepare`].
     ///
     /// # Errors
@@ -38,6 +44,12 @@ pub trait Worker {
     /// # Errors
     /// They can't be computed.
     fn eval(&mut self, layers: Range<usize>, start: usize, x: &mut [f32]) -> Result<(), Refusal>;
+
+    /// Sets `logits` `[n, vocab]` to those of `x` `[n, hidden]`.
+    ///
+    /// # Errors
+    /// The output isn't there, or can't be computed.
+    fn logits(&mut self, x: &[f32], logits: &mut Vec<f32>) -> Result<(), Refusal>;
 
     /// See [`Request::Experts`].
     ///
@@ -57,7 +69,7 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
     let shared = Shared::open(memory)?;
     let (mut input, mut output) = (BufReader::new(io::stdin()), io::stdout());
     line::write(&mut output, &Reply::Hello { version: crate::VERSION })?;
-    let mut x = Vec::new();
+    let (mut x, mut logits) = (Vec::new(), Vec::new());
     let mut hidden = 0;
     while let Some(request) = line::read::<Request>(&mut input)? {
         let reply = match request {
@@ -71,6 +83,11 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
                 shared.read(&mut x);
                 worker.load(&layer, &x, files).map(|()| Reply::Done)
             }
+            Request::Output(matrix) => {
+                x.resize(hidden.min(shared.len()), 0.0);
+                shared.read(&mut x);
+                worker.output(&matrix, &x, files).map(|()| Reply::Done)
+            }
             Request::Prepare => worker.prepare().map(|()| Reply::Done),
             Request::Eval { first, end, start, n } => {
                 x.resize(n.saturating_mul(hidden).min(shared.len()), 0.0);
@@ -78,6 +95,17 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
                 worker.eval(first..end, start, &mut x).map(|()| {
                     shared.write(&x);
                     Reply::Done
+                })
+            }
+            Request::Logits { n } => {
+                x.resize(n.saturating_mul(hidden).min(shared.len()), 0.0);
+                shared.read(&mut x);
+                worker.logits(&x, &mut logits).and_then(|()| {
+                    if logits.len() > shared.len() {
+                        return Err(Refusal::new("there is no room for so many logits"));
+                    }
+                    shared.write(&logits);
+                    Ok(Reply::Done)
                 })
             }
             Request::Experts => worker.experts().map(Reply::Experts),

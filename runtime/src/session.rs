@@ -311,7 +311,7 @@ impl<'m> Session<'m> {
             self.tokens.extend(chunk);
             progress(done, tokens.len());
         }
-        Ok(self.engine.head(&last, &NEVER)?.logits)
+        self.logits(&last, &NEVER, interrupt)
     }
 
     /// Evaluates `tokens` after what the cache holds and gives `sink` the logits of each of the `last` ones (all if there are
@@ -337,7 +337,7 @@ impl<'m> Session<'m> {
             self.tokens.extend(chunk);
             let mut index = done + skip;
             for rows in wanted.chunks(HEAD_ROWS * hidden) {
-                for logits in self.engine.head(rows, interrupt)?.logits.chunks_exact(vocab) {
+                for logits in self.logits(rows, interrupt, interrupt)?.chunks_exact(vocab) {
                     sink(index, logits);
                     index += 1;
                 }

@@ -44,9 +44,9 @@ fn logits_are_the_same_wherever_layers_are_computed() {
         for (ngl, says) in [
             ("1", "computes 1 of 4 layers, the processor 3 and the output"),
             ("3", "computes 3 of 4 layers, the processor 1 and the output"),
-            ("4", "computes 4 of 4 layers, the processor the output"),
-            ("99", "computes 4 of 4 layers, the processor the output"),
-            ("all", "computes 4 of 4 layers, the processor the output"),
+            ("4", "computes 4 of 4 layers and the output"),
+            ("99", "computes 4 of 4 layers and the output"),
+            ("all", "computes 4 of 4 layers and the output"),
         ] {
             let (there, ended) = logits(command("", "logits", &path, &["-b", "8", "-ngl", ngl]), &IDS);
             assert_eq!(told(&ended).first().copied(), Some(format!("Vulkan0 (Stand-in) {says}").as_str()));
@@ -73,6 +73,7 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
         ("no-device", "60", "no Vulkan driver found"),
         ("limits", "60", "Vulkan0: buffers of 64 KiB are too small for this model"),
         ("wrong", "60", "Vulkan0 computes wrong numbers (layer 0, 8 at once: off by "),
+        ("wrong-output", "60", "Vulkan0 computes wrong numbers (the output, 16 at once: off by "),
         ("room:0", "60", "Vulkan0 has no room for a layer"),
         ("crash-room:0", "60", "qwren-gpu ended unexpectedly (signal 6: stand-in: the device was lost)"),
     ] {
@@ -147,6 +148,31 @@ fn v4_fewer_layers_are_tried_when_memory_is_short() {
 }
 
 #[test]
+fn the_output_stays_here_where_it_does_not_fit() {
+    let (_dir, path, here) = model(&Tiny::new(&FOUR, DType::F16));
+    let says = "Vulkan0 (Stand-in) computes 4 of 4 layers, the processor the output";
+    for (fault, why) in [("no-output", ""), ("output-room", ""), ("output-batch-room", " (more didn't fit its memory)")]
+    {
+        let (there, ended) = logits(command(fault, "logits", &path, &["-b", "8", "-ngl", "all"]), &IDS);
+        assert!(told(&ended)[0] == format!("{says}{why}") && there == here, "{fault}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn logits_of_many_rows_survive_the_device() {
+    let (_dir, path, here) = model(&Tiny::new(&FOUR, DType::F16));
+    for (what, says) in
+        [("kill", "qwren-gpu ended"), ("refuse", "the stand-in refuses"), ("nan", "Vulkan0 gave results")]
+    {
+        let (there, ended) =
+            logits(command(&format!("{what}@output"), "logits", &path, &["-b", "8", "-ngl", "all"]), &IDS);
+        let told = told(&ended);
+        assert!(told[0].ends_with("and the output") && there == here, "{what}: {}", ended.stderr);
+        assert!(told.iter().any(|l| l.starts_with(says) && l.ends_with("; the processor goes on with its layers")));
+    }
+}
+
+#[test]
 fn auto_fits_the_free_memory_and_makes_nothing_slower() {
     let (_dir, path, _) = model(&Tiny::new(&FOUR, DType::F16));
     let says = |fault: &str| {
@@ -177,8 +203,8 @@ fn v3_an_answer_goes_on_when_the_device_is_lost() {
         ("refuse", "the stand-in refuses"),
         ("nan", "Vulkan0 gave results that are no numbers"),
     ] {
-        for when in ["prefill", "decode"] {
-            let ended = complete(&format!("{what}@{when}"), &["-ngl", "2"]);
+        for (when, ngl) in [("prefill", "2"), ("decode", "2"), ("output", "all")] {
+            let ended = complete(&format!("{what}@{when}"), &["-ngl", ngl]);
             assert_eq!(ended.code, Some(0));
             assert_eq!(ended.stdout, here, "{what}@{when}");
             let told: Vec<&str> =

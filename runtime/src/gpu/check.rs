@@ -1,5 +1,6 @@
 //! A child's results beside the processor's: drivers exist that compute wrong numbers without a word, for one type of weights
 //! or one size of batch.
+use super::remote::LOGITS_ROWS;
 use super::{Fault, NEVER, Remote};
 use crate::model::{Ffn, Layer, Model};
 use qwren_quant::dtype::DType;
@@ -100,9 +101,41 @@ pub fn check(
             let off = errors(now, &here.y, &there, hidden);
             if !off.iter().all(|&off| off <= OFF) {
                 let worst = off.into_iter().fold(0.0, f64::max);
-                return Err(Fault::Wrong { device: device(), layer: i, n, off: worst * 100.0 });
+                return Err(Fault::Wrong { device: device(), part: format!("layer {i}"), n, off: worst * 100.0 });
             }
             start += n;
+        }
+    }
+    Ok(())
+}
+
+/// Rows that logits are compared for at once.
+const ROWS: [usize; 4] = [LOGITS_ROWS, 4, 1, 1];
+
+/// Compares the output, where the child has it, on rows of `x` `[TOKENS, hidden]` in batches of several sizes, with the logits
+/// that `cpu` gives for rows.
+///
+/// # Errors
+/// As [`check`].
+pub fn output(
+    remote: &mut Remote,
+    x: &[f32],
+    cpu: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>, Fault>,
+) -> Result<(), Fault> {
+    if !remote.placement().output {
+        return Ok(());
+    }
+    let mut rest = x;
+    for n in ROWS {
+        let (now, later) = rest.split_at(n * remote.hidden);
+        rest = later;
+        let here = cpu(now)?;
+        let there = remote.logits(now)?;
+        let vocab = here.len() / n;
+        let off = errors(&vec![0.0; here.len()], &here, there, vocab);
+        if !off.iter().all(|&off| off <= OFF) {
+            let (device, worst) = (remote.device.name.clone(), off.into_iter().fold(0.0, f64::max));
+            return Err(Fault::Wrong { device, part: "the output".into(), n, off: worst * 100.0 });
         }
     }
     Ok(())

@@ -65,15 +65,15 @@ pub enum Fault {
     #[error("{0}")]
     Refused(Refusal),
     /// Its results are far from the processor's.
-    #[error("{device} computes wrong numbers (layer {layer}, {n} at once: off by {off:.0} %)")]
+    #[error("{device} computes wrong numbers ({part}, {n} at once: off by {off:.0} %)")]
     Wrong {
         /// The device.
         device: String,
-        /// The layer.
-        layer: usize,
+        /// Which layer, or the output.
+        part: String,
         /// Tokens.
         n: usize,
-        /// How far, of what the layer adds.
+        /// How far, in per cent of what the layer adds, or of the logits.
         off: f64,
     },
     /// Other experts are better, by the processor's scores.

@@ -1,4 +1,4 @@
-//! How many layers go to a device.
+//! How many layers go to a device, and whether the output does.
 use super::{Device, Kind, Wanted, plan};
 use crate::machine;
 use crate::model::Model;
@@ -15,12 +15,12 @@ fn work_bytes(model: &Model, options: &Options) -> u64 {
     (options.batch as u64) * (width as u64) * 4
 }
 
-/// Layers to try first.
-pub fn first_try(model: &Model, options: &Options, wanted: Wanted, device: &Device) -> usize {
+/// Layers to try first, and whether to try the output too, which follows the last layer.
+pub fn first_try(model: &Model, options: &Options, wanted: Wanted, device: &Device) -> (usize, bool) {
     let all = model.layers().len();
     match wanted {
-        Wanted::Count(n) => n.min(all),
-        Wanted::All => all,
+        Wanted::Count(n) => (n.min(all), n >= all),
+        Wanted::All => (all, true),
         Wanted::Auto => {
             // What shares the processor's memory can't have more of it than is left.
             let shared = match device.kind {
@@ -34,12 +34,13 @@ pub fn first_try(model: &Model, options: &Options, wanted: Wanted, device: &Devi
             let mut taken = 0_u64;
             let sizes =
                 model.layers().iter().map(|layer| plan::bytes(&plan::layer(model, layer)).saturating_add(cache));
-            sizes
+            let fits = sizes
                 .take_while(|&size| {
                     taken = taken.saturating_add(size);
                     taken <= room
                 })
-                .count()
+                .count();
+            (fits, fits == all && taken.saturating_add(plan::output(model).bytes) <= room)
         }
     }
 }

@@ -67,6 +67,8 @@ pub struct Placement {
     pub there: usize,
     /// Layers of the model.
     pub all: usize,
+    /// The output is there too.
+    pub output: bool,
     /// Why there aren't more.
     pub limit: Option<&'static str>,
     /// How long a token took in the device's layers, there and here, where that decided.
@@ -75,11 +77,12 @@ pub struct Placement {
 
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Placement { device, there, all, limit, times } = self;
-        write!(f, "{device} computes {there} of {all} layers, the processor ")?;
+        let Placement { device, there, all, output, limit, times } = self;
+        write!(f, "{device} computes {there} of {all} layers")?;
         match all - there {
-            0 => write!(f, "the output")?,
-            rest => write!(f, "{rest} and the output")?,
+            _ if *output => write!(f, " and the output")?,
+            0 => write!(f, ", the processor the output")?,
+            rest => write!(f, ", the processor {rest} and the output")?,
         }
         let times =
             times.map(|(there, here)| format!("a token takes {there:.1?} in them, on the processor {here:.1?}"));
@@ -107,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_placement_says_what_decided_it() {
-        let mut placement = Placement { device: "GPU".into(), there: 3, all: 4, limit: None, times: None };
+        let mut placement =
+            Placement { device: "GPU".into(), there: 3, all: 4, output: false, limit: None, times: None };
         assert_eq!(placement.to_string(), "GPU computes 3 of 4 layers, the processor 1 and the output");
         placement.times = Some((Duration::from_micros(1500), Duration::from_millis(40)));
         let says = "(a token takes 1.5ms in them, on the processor 40.0ms)";
@@ -120,5 +124,7 @@ mod tests {
         );
         placement.there = 4;
         assert!(placement.to_string().starts_with("GPU computes 4 of 4 layers, the processor the output ("));
+        placement.output = true;
+        assert!(placement.to_string().starts_with("GPU computes 4 of 4 layers and the output ("));
     }
 }

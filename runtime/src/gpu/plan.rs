@@ -65,9 +65,13 @@ pub fn norms(layer: &Layer) -> Vec<f32> {
     layer.attn_norm.iter().chain(heads).chain(&layer.ffn_norm).copied().collect()
 }
 
-/// Where a layer's tensors lie.
-pub fn layer(model: &Model, layer: &Layer) -> message::Layer {
-    let matrix = |w: &Weight| Matrix {
+/// Where the output matrix lies.
+pub fn output(model: &Model) -> Matrix {
+    matrix(model, model.output())
+}
+
+fn matrix(model: &Model, w: &Weight) -> Matrix {
+    Matrix {
         dtype: w.info.dtype.ggml_id(),
         count: w.count,
         rows: w.rows,
@@ -75,7 +79,12 @@ pub fn layer(model: &Model, layer: &Layer) -> message::Layer {
         file: w.info.part,
         offset: model.gguf().span(&w.info).start as u64,
         bytes: w.info.bytes,
-    };
+    }
+}
+
+/// Where a layer's tensors lie.
+pub fn layer(model: &Model, layer: &Layer) -> message::Layer {
+    let matrix = |w: &Weight| matrix(model, w);
     let (router, gate, up, down) = match &layer.ffn {
         Ffn::Dense { gate, up, down } => (None, gate, up, down),
         Ffn::Experts { router, gate, up, down } => (Some(matrix(router)), gate, up, down),

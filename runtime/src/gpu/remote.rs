@@ -1,10 +1,13 @@
 //! A child that is ready to compute, and how long it may take.
 use super::child::{Child, DRIVER, SHADERS, patience};
-use super::{Device, Event, Fault, Placement, Tell};
+use super::{Device, Event, Fault, NEVER, Placement, Tell};
 use qwren_offload::message::{Reply, Request};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
+
+/// Rows whose logits are asked for at once at most.
+pub const LOGITS_ROWS: usize = 16;
 
 /// Layers in a child.
 pub struct Remote {
@@ -12,7 +15,11 @@ pub struct Remote {
     pub(super) device: Device,
     pub(super) layers: usize,
     pub(super) hidden: usize,
+    pub(super) vocab: usize,
     pub(super) pace: Pace,
+    pub(super) output_pace: Pace,
+    /// Of the last rows.
+    pub(super) logits: Vec<f32>,
     /// When a reply that an interrupt left behind must have come.
     pub(super) due: Option<Instant>,
     pub(super) tell: Tell,
@@ -88,6 +95,7 @@ impl Remote {
     /// Says that the child was checked: what it does from now on should take no surprisingly long time.
     pub fn end_of_check(&mut self) {
         self.pace.end_of_check();
+        self.output_pace.end_of_check();
     }
 
     /// Says something to whoever listens.
@@ -121,12 +129,45 @@ impl Remote {
         self.pace.learn(begin.elapsed(), n, layers);
         let mut y = vec![0.0; x.len()];
         self.child.shared.read(&mut y);
-        // One that isn't finite makes all that follow so: a sum tells of each.
-        if !y.iter().map(|v| v * 0.0).sum::<f32>().eq(&0.0) {
-            return Err(Fault::Nan(self.device.name.clone()));
-        }
+        self.finite(&y)?;
         x.copy_from_slice(&y);
         Ok(true)
+    }
+
+    /// The logits `[n, vocab]` of rows `x` `[n, hidden]` that the last layer gave, where the output is there.
+    ///
+    /// # Errors
+    /// The child is of no more use.
+    pub fn logits(&mut self, x: &[f32]) -> Result<&[f32], Fault> {
+        // What an interrupt left behind is awaited: it takes no longer than its deadline.
+        self.settle(&NEVER)?;
+        self.logits.resize(x.len() / self.hidden * self.vocab, 0.0);
+        let logits = &mut self.logits;
+        for (x, y) in x.chunks(LOGITS_ROWS * self.hidden).zip(logits.chunks_mut(LOGITS_ROWS * self.vocab)) {
+            let n = x.len() / self.hidden;
+            let begin = Instant::now();
+            self.child.shared.write(x);
+            match self.child.ask(&Request::Logits { n }, self.output_pace.limit(n, 1))? {
+                Reply::Done => {}
+                Reply::Refused(refusal) => return Err(Fault::Refused(refusal)),
+                _ => return Err(Fault::Alien),
+            }
+            self.output_pace.learn(begin.elapsed(), n, 1);
+            self.child.shared.read(y);
+        }
+        self.finite(&self.logits)?;
+        Ok(&self.logits)
+    }
+
+    /// What [`Remote::logits`] gave last.
+    pub fn last_logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// One that isn't finite makes all that follow so: a sum tells of each.
+    fn finite(&self, y: &[f32]) -> Result<(), Fault> {
+        let finite = y.iter().map(|v| v * 0.0).sum::<f32>() == 0.0;
+        finite.then_some(()).ok_or_else(|| Fault::Nan(self.device.name.clone()))
     }
 
     /// Which experts the tokens of the last call went to, which ran one layer: `[n, used]`.

@@ -1,17 +1,17 @@
 //! From nothing to a child that holds layers: as many as were asked for, or fewer where the device has no room for them.
 use super::child::{Child, DRIVER, SHADERS, patience};
-use super::remote::{Pace, Remote};
+use super::remote::{LOGITS_ROWS, Pace, Remote};
 use super::{Device, Event, Fault, Placement, Settings, Tell, Wanted, fit, plan};
 use crate::model::Model;
 use crate::session::Options;
-use qwren_offload::message::{Layer, Open, Reply, Request};
+use qwren_offload::message::{Layer, Matrix, Open, Reply, Request};
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// Layers are read at least so fast, in bytes a second: from a slow card over a slow bus.
 const SLOWEST_READ: u64 = 10 << 20;
 /// A driver may crash where others say that there is no memory; so many crashes are taken for that.
-const CRASHES: usize = 2;
+const CRASHES: usize = 3;
 
 /// Tokens whose time decides.
 const TIMED: usize = 5;
@@ -42,6 +42,7 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
         device: settings.device.clone(),
         ctx: options.ctx,
         batch: options.batch.min(options.ctx),
+        rows: LOGITS_ROWS,
         type_k: plan::kv_type(options.type_k),
         type_v: plan::kv_type(options.type_v),
         shape: plan::shape(model.hparams()),
@@ -51,42 +52,60 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
     loop {
         let (mut child, device) = opened(model, &open)?;
         let first = fit::first_try(model, options, settings.wanted, &device);
-        if settings.wanted == Wanted::Auto && first < layers.len() {
+        if settings.wanted == Wanted::Auto && first != (layers.len(), true) {
             limit = Some("as many as its free memory holds");
         }
-        let n = *wanted.get_or_insert(first);
+        let (n, with_output) = *wanted.get_or_insert(first);
         if n == 0 {
             return Err(Fault::Room(device.name));
         }
-        let next = match fill(&mut child, &device, model, &layers[..n], &mut tell) {
-            Ok(()) => {
+        let output = with_output.then(|| plan::output(model));
+        let loaded = match fill(&mut child, &device, model, &layers[..n], output, &mut tell) {
+            Ok(output) => {
                 let (there, all) = (n, layers.len());
                 let name = format!("{} ({})", device.name, device.description);
-                let placement = Placement { device: name, there, all, limit, times: None };
-                let (hidden, pace) = (open.shape.hidden, Pace::default());
-                return Ok(Remote { child, device, layers: n, hidden, pace, due: None, tell, placement });
+                let placement = Placement { device: name, there, all, output, limit, times: None };
+                let (hidden, vocab) = (open.shape.hidden, model.hparams().vocab);
+                let (pace, output_pace, logits) = (Pace::default(), Pace::default(), Vec::new());
+                let due = None;
+                return Ok(Remote {
+                    child,
+                    device,
+                    layers: n,
+                    hidden,
+                    vocab,
+                    pace,
+                    output_pace,
+                    logits,
+                    due,
+                    tell,
+                    placement,
+                });
             }
             Err(Attempt::Fault(fault)) => return Err(fault),
-            Err(Attempt::Room(loaded)) => fit::next_try(n, loaded),
+            Err(Attempt::Room(loaded)) => loaded,
             Err(Attempt::Crash(loaded, fault)) => {
                 crashes += 1;
                 if crashes > CRASHES {
                     return Err(fault);
                 }
-                fit::next_try(n, loaded)
+                loaded
             }
         };
+        // Where all layers were there, the output may have been too much.
+        let next = if with_output && loaded == n { n } else { fit::next_try(n, loaded) };
         limit = Some("more didn't fit its memory");
         tell(Event::Step(format!("{} has no room for {n} layers: trying {next}", device.name)));
-        wanted = Some(next);
+        wanted = Some((next, false));
     }
 }
 
 /// A child with an open device.
 fn opened(model: &Model, open: &Open) -> Result<(Child, Device), Fault> {
     let files: Vec<&File> = model.gguf().parts().iter().map(|part| part.file()).collect();
-    // Activations of a batch, or a layer's norms.
+    // Activations of a batch, a layer's norms, or logits.
     let floats = (open.batch * open.shape.hidden).max(2 * (open.shape.hidden + open.shape.head_dim));
+    let floats = floats.max(open.rows * model.hparams().vocab.max(open.shape.hidden));
     let mut child = Child::start(&files, floats)?;
     match child.ask(&Request::Open(open.clone()), patience() * DRIVER)? {
         Reply::Opened(device) => Ok((child, device)),
@@ -95,16 +114,38 @@ fn opened(model: &Model, open: &Open) -> Result<(Child, Device), Fault> {
     }
 }
 
-/// Loads the layers, and has the child get ready.
-fn fill(child: &mut Child, device: &Device, model: &Model, layers: &[Layer], tell: &mut Tell) -> Result<(), Attempt> {
+/// Loads the layers and, where it can be taken, the output, and has the child get ready. Says whether the output is there.
+fn fill(
+    child: &mut Child,
+    device: &Device,
+    model: &Model,
+    layers: &[Layer],
+    output: Option<Matrix>,
+    tell: &mut Tell,
+) -> Result<bool, Attempt> {
     for (i, layer) in layers.iter().enumerate() {
         tell(Event::Step(format!("{}: layer {} of {}", device.name, i + 1, layers.len())));
         child.shared.write(&plan::norms(&model.layers()[i]));
-        let reading = Duration::from_secs(plan::bytes(layer) / SLOWEST_READ);
-        done(child.ask(&Request::Load(Box::new(layer.clone())), patience() * DRIVER + reading), i)?;
+        done(child.ask(&Request::Load(Box::new(layer.clone())), reading(plan::bytes(layer))), i)?;
     }
+    let output = output.map(|output| {
+        tell(Event::Step(format!("{}: the output", device.name)));
+        child.shared.write(model.output_norm());
+        let limit = reading(output.bytes);
+        match child.ask(&Request::Output(output), limit) {
+            Ok(Reply::Refused(_)) => Ok(false),
+            reply => done(reply, layers.len()).map(|()| true),
+        }
+    });
+    let output = output.transpose()?.unwrap_or(false);
     tell(Event::Step(format!("{}: getting ready, which takes longer the first time", device.name)));
-    done(child.ask(&Request::Prepare, patience() * SHADERS), layers.len())
+    done(child.ask(&Request::Prepare, patience() * SHADERS), layers.len())?;
+    Ok(output)
+}
+
+/// How long reading so many bytes into the device's memory may take.
+fn reading(bytes: u64) -> Duration {
+    patience() * DRIVER + Duration::from_secs(bytes / SLOWEST_READ)
 }
 
 fn done(reply: Result<Reply, Fault>, loaded: usize) -> Result<(), Attempt> {

@@ -31,6 +31,9 @@ impl Session<'_> {
             let choice = engine.choice().map(std::mem::take).filter(|_| given);
             Ok(Here { y: y.map_err(here)?, regret: choice.map_or_else(Vec::new, |choice| choice.regret) })
         })?;
+        gpu::check::output(&mut remote, &x, &mut |rows| {
+            engine.head(rows, &gpu::NEVER).map(|head| head.logits.to_vec()).map_err(here)
+        })?;
         remote.end_of_check();
         if settings.wanted == gpu::Wanted::Auto {
             let layers = remote.layers();
@@ -61,6 +64,22 @@ impl Session<'_> {
             Ok(true) => Ok(layers),
             Ok(false) => Err(EvalError::Interrupted),
             Err(fault) => self.take_back(&fault, tokens, stop).map(|()| 0),
+        }
+    }
+
+    /// The logits `[n, vocab]` of rows `x` `[n, hidden]` of the stream after the last layer, computed where the output is. The
+    /// session holds their tokens: `interrupt` stops the computing anew of what is lost, `stop` the output here.
+    pub(super) fn logits(&mut self, x: &[f32], stop: &AtomicBool, interrupt: &AtomicBool) -> Result<&[f32], EvalError> {
+        let fault = match &mut self.remote {
+            Some(remote) if remote.placement().output => remote.logits(x).err(),
+            _ => None,
+        };
+        if let Some(fault) = fault {
+            self.take_back(&fault, &[], interrupt)?;
+        }
+        match &self.remote {
+            Some(remote) if remote.placement().output => Ok(remote.last_logits()),
+            _ => Ok(self.engine.head(x, stop)?.logits),
         }
     }
 

@@ -2,9 +2,10 @@
 //! of a GPU is needed to see what qwren makes of that.
 //!
 //! `start`, `greeting`, `version`, `silent`, `no-device`, `limits`; `room:K`, `crash-room:K`: more than K layers don't fit; `free:BYTES`;
-//! `wrong`; `tie`: tokens of one layer go to the twins of their experts, 1 for 0, 3 for 2 and so on; `choice`: to the next ones;
-//! `twice`: to one twice; `slow`; and `WHAT@prefill`, `WHAT@decode` for WHAT among `kill`, `abort`, `hang`, `refuse`, `nan`: in the second batch of a
-//! prompt, or at the fourth single token.
+//! `no-output`, `output-room`, `output-batch-room`: the output can't be computed, has no room, leaves none to a batch;
+//! `wrong`, `wrong-output`; `tie`: tokens of one layer go to the twins of their experts, 1 for 0, 3 for 2 and so on; `choice`: to the
+//! next ones; `twice`: to one twice; `slow`; and `WHAT@prefill`, `WHAT@decode`, `WHAT@output` for WHAT among `kill`, `abort`, `hang`,
+//! `refuse`, `nan`: in the second batch of a prompt, at the fourth single token, or at the second logits.
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use qwren::arch::Engine;
 use qwren::kv::KvType;
 use qwren::model::Model;
 use qwren::session::{Options, engine};
-use qwren_offload::message::{Device, Kind, Layer, Open, Refusal, Reply};
+use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal, Reply};
 use qwren_offload::worker::{Worker, descriptors, serve};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -27,6 +28,8 @@ struct StandIn {
     model: Option<&'static Model>,
     engine: Option<Box<dyn Engine>>,
     loaded: usize,
+    output: bool,
+    outputs: usize,
     batches: usize,
     singles: usize,
     /// Of the last batch's tokens.
@@ -110,9 +113,27 @@ impl Worker for StandIn {
         Ok(())
     }
 
+    fn output(&mut self, matrix: &Matrix, norm: &[f32], files: &[File]) -> Result<(), Refusal> {
+        let model = self.model.expect("an open model");
+        assert_eq!(norm, model.output_norm());
+        let mut bytes = vec![0; matrix.bytes as usize];
+        std::os::unix::fs::FileExt::read_exact_at(&files[matrix.file], &mut bytes, matrix.offset).expect("readable");
+        assert!(bytes == model.bytes(model.output()), "the file holds what the model holds");
+        match self.fault.as_str() {
+            "no-output" => return Err(Refusal::new("the output is too large")),
+            "output-room" => return Err(Refusal::memory("no memory")),
+            _ => {}
+        }
+        self.output = true;
+        Ok(())
+    }
+
     fn prepare(&mut self) -> Result<(), Refusal> {
         if self.number("crash-room").is_some_and(|room| self.loaded as u64 > room) {
             self.fail("abort", &mut [])?;
+        }
+        if self.is("output-batch-room") && self.output {
+            return Err(Refusal::memory("no memory"));
         }
         Ok(())
     }
@@ -157,6 +178,20 @@ impl Worker for StandIn {
         }
     }
 
+    fn logits(&mut self, x: &[f32], logits: &mut Vec<f32>) -> Result<(), Refusal> {
+        let engine = self.engine.as_mut().filter(|_| self.output).expect("an engine with the output");
+        *logits = engine.head(x, &NEVER).expect("a result").logits.to_vec();
+        if self.is("wrong-output") {
+            logits.iter_mut().for_each(|v| *v *= 1.5);
+        }
+        self.outputs += 1;
+        match self.fault.split_once('@') {
+            // Four are compared at the start.
+            Some((what, "output")) if self.outputs == 6 => self.fail(what, logits),
+            _ => Ok(()),
+        }
+    }
+
     fn experts(&mut self) -> Result<Vec<u32>, Refusal> {
         if self.is("twice") {
             self.experts.fill(0);
@@ -180,7 +215,17 @@ fn main() {
     let (memory, files) = descriptors(env::args().skip(2)).expect("descriptors");
     let first = env::args().nth(3);
     let path = first.and_then(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).ok()).unwrap_or_default();
-    let mut worker =
-        StandIn { fault, path, model: None, engine: None, loaded: 0, batches: 0, singles: 0, experts: Vec::new() };
+    let mut worker = StandIn {
+        fault,
+        path,
+        model: None,
+        engine: None,
+        loaded: 0,
+        output: false,
+        outputs: 0,
+        batches: 0,
+        singles: 0,
+        experts: Vec::new(),
+    };
     serve(&mut worker, memory, &files).expect("pipes that last");
 }
