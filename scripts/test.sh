@@ -49,7 +49,7 @@ vulkan() {
     cargo test --release --locked --target-dir "$target"
   )
   cargo build --release --locked -p qwren -p qwren-convert
-  step "qwren-gpu on lavapipe"
+  step "qwren-gpu on ${QWREN_TEST_DEVICE:-lavapipe}"
   cargo test --locked -p qwren-tests --test gpu_vulkan -- --ignored --test-threads 1
 }
 
