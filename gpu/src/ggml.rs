@@ -250,7 +250,7 @@ impl Tensor<'_> {
 
     /// As [`Tensor::get`].
     pub fn get_floats(self, values: &mut [f32]) {
-        let mut bytes = vec![0; values.len() * size_of::<f32>()];
+        let mut bytes = vec![0; size_of_val(values)];
         self.get(&mut bytes);
         for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_le_bytes(*b);

@@ -109,6 +109,9 @@ pub fn check(
     Ok(())
 }
 
+/// Gives the logits `[n, vocab]` of rows `[n, hidden]` here.
+pub type OutputHere<'a> = dyn FnMut(&[f32]) -> Result<Vec<f32>, Fault> + 'a;
+
 /// Rows that logits are compared for at once.
 const ROWS: [usize; 4] = [LOGITS_ROWS, 4, 1, 1];
 
@@ -117,11 +120,7 @@ const ROWS: [usize; 4] = [LOGITS_ROWS, 4, 1, 1];
 ///
 /// # Errors
 /// As [`check`].
-pub fn output(
-    remote: &mut Remote,
-    x: &[f32],
-    cpu: &mut dyn FnMut(&[f32]) -> Result<Vec<f32>, Fault>,
-) -> Result<(), Fault> {
+pub fn output(remote: &mut Remote, x: &[f32], cpu: &mut OutputHere<'_>) -> Result<(), Fault> {
     if !remote.placement().output {
         return Ok(());
     }
