@@ -7,6 +7,7 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod floats;
+mod interleaved;
 mod level;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod portable;
@@ -22,6 +23,7 @@ mod x86;
 use std::sync::LazyLock;
 
 pub(crate) use floats::{Floats, Work, run};
+pub use interleaved::{GROUP, Layout, interleave};
 pub use level::{Level, LevelError};
 pub use q8_rows::{Q8_BLOCK, Q8Rows, Q8RowsMut};
 pub use vec_ops::{VecOps, vec_ops};
@@ -39,6 +41,8 @@ pub struct Kernel {
     pub act: ActKind,
     /// The instructions that it needs.
     pub level: Level,
+    /// How the rows lie in memory.
+    pub layout: Layout,
     /// Called with whole rows and matching lengths only.
     run: Run,
 }
@@ -57,7 +61,8 @@ impl Kernel {
         let cols = acts.cols();
         assert!(cols > 0 && cols.is_multiple_of(self.weight.block_len()), "{cols} columns are no row of {}", self.name);
         let row_bytes = cols / self.weight.block_len() * self.weight.block_bytes();
-        assert!(w.len().is_multiple_of(row_bytes), "{} bytes are no rows of {row_bytes}", w.len());
+        let group = if self.layout == Layout::Interleaved { GROUP } else { 1 };
+        assert!(w.len().is_multiple_of(group * row_bytes), "{} bytes are no rows of {row_bytes}", w.len());
         assert_eq!(out.len(), w.len() / row_bytes * acts.tokens(), "room for another number of results");
         if !out.is_empty() {
             // SAFETY: `run` needs the instructions of `self.level`, and a level exists only on a CPU that has them.
@@ -74,7 +79,10 @@ pub fn kernels() -> &'static [Kernel] {
             match level {
                 Level::Scalar => kernels.extend(scalar::kernels()),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2(token) => kernels.extend(x86::avx2::kernels(token)),
+                Level::Avx2(token) => {
+                    kernels.extend(x86::avx2::kernels(token));
+                    kernels.extend(x86::avx2::interleaved_kernels(token));
+                }
                 #[cfg(target_arch = "x86_64")]
                 Level::AvxVnni(token) => kernels.extend(x86::avxvnni::kernels(token)),
                 #[cfg(target_arch = "x86_64")]
@@ -94,5 +102,14 @@ pub fn kernels() -> &'static [Kernel] {
 
 /// The best kernel for a weight format up to a level; `None` for a format that can't be computed with.
 pub fn select(level: Level, weight: DType) -> Option<&'static Kernel> {
-    kernels().iter().find(|kernel| kernel.weight == weight && kernel.level <= level)
+    find(level, weight, Layout::Rows)
+}
+
+/// The kernel of a level for interleaved rows of a format, if they are worth it there.
+pub fn select_interleaved(level: Level, weight: DType) -> Option<&'static Kernel> {
+    find(level, weight, Layout::Interleaved).filter(|kernel| kernel.level == level)
+}
+
+fn find(level: Level, weight: DType, layout: Layout) -> Option<&'static Kernel> {
+    kernels().iter().find(|kernel| kernel.weight == weight && kernel.layout == layout && kernel.level <= level)
 }

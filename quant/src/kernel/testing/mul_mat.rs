@@ -1,9 +1,9 @@
 //! Matrix products over shapes, alignments and extreme values.
 use super::{Random, assert_same};
-use crate::act::{ActKind, Acts};
+use crate::act::{ActKind, ActView, Acts};
 use crate::block::codec;
 use crate::dtype::DType;
-use crate::kernel::{Kernel, Level, kernels, select};
+use crate::kernel::{GROUP, Kernel, Layout, Level, interleave, kernels, select, select_interleaved};
 
 /// Every kernel of this machine, and algorithms that other machines run, on arrays.
 fn all() -> impl Iterator<Item = &'static Kernel> {
@@ -39,11 +39,37 @@ fn acts(kind: ActKind, cols: usize, rows: &[Vec<f32>]) -> Acts {
     acts
 }
 
-fn run(kernel: &Kernel, w: &[u8], acts: &Acts) -> Vec<f32> {
-    let rows = w.len() / row_bytes(kernel.weight, acts.view().cols());
-    let mut out = vec![f32::NAN; rows * acts.view().tokens()];
-    kernel.mul_mat(w, acts.view(), &mut out);
+/// The product of the rows `w`, which lie at an address that is `offset` bytes after one that is given out for memory.
+fn run_at(offset: usize, kernel: &Kernel, w: &[u8], acts: ActView<'_>) -> Vec<f32> {
+    let mut moved = vec![0xff; offset + w.len()];
+    let (rows, cols) = (w.len() / row_bytes(kernel.weight, acts.cols()), acts.cols());
+    let mut out = vec![f32::NAN; rows * acts.tokens()];
+    if kernel.layout == Layout::Rows {
+        moved[offset..].copy_from_slice(w);
+        kernel.mul_mat(&moved[offset..], acts, &mut out);
+        return out;
+    }
+    // Rows beyond whole groups stay as they are.
+    let whole = rows / GROUP * GROUP;
+    let (groups, rest) = w.split_at(whole * row_bytes(kernel.weight, cols));
+    let (mut of_groups, mut of_rest) = (vec![f32::NAN; whole * acts.tokens()], vec![]);
+    if whole > 0 {
+        let moved = &mut moved[offset..][..groups.len()];
+        interleave(kernel.weight, cols, groups, moved);
+        kernel.mul_mat(moved, acts, &mut of_groups);
+    }
+    if whole < rows {
+        of_rest = run(select(kernel.level, kernel.weight).expect("a kernel for rows"), rest, acts);
+    }
+    for (t, out) in out.chunks_exact_mut(rows).enumerate() {
+        out[..whole].copy_from_slice(&of_groups[t * whole..][..whole]);
+        out[whole..].copy_from_slice(&of_rest[t * (rows - whole)..][..rows - whole]);
+    }
     out
+}
+
+fn run(kernel: &Kernel, w: &[u8], acts: ActView<'_>) -> Vec<f32> {
+    run_at(0, kernel, w, acts)
 }
 
 fn row_bytes(weight: DType, cols: usize) -> usize {
@@ -68,9 +94,9 @@ fn col_counts(kind: ActKind) -> &'static [usize] {
 /// All kernels of a quantized format give the scalar bits; those of float formats differ by rounding, in proportion to the
 /// sum of magnitudes.
 fn check(scalar: &Kernel, w: &[u8], acts: &Acts, what: &str) {
-    let want = run(scalar, w, acts);
+    let want = run(scalar, w, acts.view());
     for kernel in of(scalar.weight).filter(|kernel| kernel.level != Level::Scalar) {
-        let got = run(kernel, w, acts);
+        let got = run(kernel, w, acts.view());
         let what = || format!("{}, {what}, {} tokens of {}", kernel.name, acts.view().tokens(), acts.view().cols());
         if kernel.act == ActKind::F32 {
             assert_close(kernel.weight, w, acts, &got, &want, what);
@@ -186,11 +212,9 @@ fn weights_may_lie_at_any_address() {
         let x: Vec<_> = (0..5).map(|_| random.floats(cols)).collect();
         let acts = acts(scalar.act, cols, &x);
         for kernel in of(scalar.weight) {
-            let want = run(kernel, &w, &acts);
+            let want = run(kernel, &w, acts.view());
             for offset in [1, 2, 7, 31] {
-                let mut moved = vec![0xff; offset];
-                moved.extend(&w);
-                assert_same(&run(kernel, &moved[offset..], &acts), &want, || format!("{} at {offset}", kernel.name));
+                assert_same(&run_at(offset, kernel, &w, acts.view()), &want, || format!("{} at {offset}", kernel.name));
             }
         }
     }
@@ -206,13 +230,12 @@ fn a_result_depends_on_its_row_and_token_alone() {
         let acts = acts(scalar.act, cols, &x);
         let row_bytes = row_bytes(scalar.weight, cols);
         for kernel in of(scalar.weight) {
-            let all = run(kernel, &w, &acts);
-            for (row_step, token_step) in [(1, 19), (37, 1), (4, 3), (16, 4), (5, 7), (20, 6)] {
+            let all = run(kernel, &w, acts.view());
+            for (row_step, token_step) in [(1, 19), (37, 1), (4, 3), (16, 4), (5, 7), (20, 6), (8, 2)] {
                 for r0 in (0..rows).step_by(row_step) {
                     for t0 in (0..tokens).step_by(token_step) {
                         let (r1, t1) = (rows.min(r0 + row_step), tokens.min(t0 + token_step));
-                        let mut part = vec![f32::NAN; (r1 - r0) * (t1 - t0)];
-                        kernel.mul_mat(&w[r0 * row_bytes..r1 * row_bytes], acts.view().slice(t0..t1), &mut part);
+                        let part = run(kernel, &w[r0 * row_bytes..r1 * row_bytes], acts.view().slice(t0..t1));
                         let want: Vec<f32> = (t0..t1).flat_map(|t| all[t * rows..][r0..r1].to_vec()).collect();
                         assert_same(&part, &want, || format!("{}, rows {r0}…, tokens {t0}…", kernel.name));
                     }
@@ -241,7 +264,7 @@ fn products_approximate_the_real_ones() {
             _ => 2e-1,
         };
         for kernel in of(scalar.weight) {
-            let got = run(kernel, &quantized, &acts);
+            let got = run(kernel, &quantized, acts.view());
             for (t, x) in x.iter().enumerate() {
                 for (r, w) in w.chunks_exact(cols).enumerate() {
                     let want: f64 = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
@@ -263,6 +286,45 @@ fn the_table_is_complete_and_ordered() {
             assert!(kernel.level == level && kernel.weight == codec.dtype);
         }
         assert!(select(level, DType::IQ2XS).is_none());
+        for codec in crate::block::codecs() {
+            let interleaved = select_interleaved(level, codec.dtype);
+            assert!(interleaved.is_none_or(|kernel| kernel.level == level && kernel.layout == Layout::Interleaved));
+        }
+    }
+}
+
+#[test]
+fn interleaving_keeps_every_byte() {
+    // Two blocks of eight rows, each byte another one of its row and block.
+    for (weight, word, halves) in [(DType::Q4K, 0, None), (DType::Q6K, 0, Some(208)), (DType::Q8_0, 2, Some(0))] {
+        let (bytes, per_row) = (weight.block_bytes(), 2);
+        let byte = |r: usize, b: usize, i: usize| (r * 31 + b * 101 + i * 7) as u8;
+        let rows: Vec<u8> =
+            (0..GROUP * per_row * bytes).map(|i| byte(i / (per_row * bytes), i / bytes % per_row, i % bytes)).collect();
+        let mut out = vec![0; rows.len()];
+        interleave(weight, per_row * weight.block_len(), &rows, &mut out);
+        let words = bytes / 4;
+        for (r, b) in (0..GROUP).flat_map(|r| (0..per_row).map(move |b| (r, b))) {
+            for k in 0..4 * words {
+                let at = ((b * words + k / 4) * GROUP + r) * 4 + k % 4;
+                assert_eq!(out[at], byte(r, b, word + k), "{weight:?}: row {r}, block {b}, byte {k}");
+            }
+            if let Some(half) = halves {
+                let at = per_row * words * 4 * GROUP + (b * GROUP + r) * 2;
+                assert_eq!(out[at..at + 2], [byte(r, b, half), byte(r, b, half + 1)], "{weight:?}: row {r}, block {b}");
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "no rows of")]
+fn parts_of_groups_are_refused() {
+    let acts = acts(ActKind::Q8x256, 256, &[vec![0.0; 256]]);
+    match kernels().iter().find(|kernel| kernel.layout == Layout::Interleaved && kernel.weight == DType::Q4K) {
+        Some(kernel) => kernel.mul_mat(&[0; 144], acts.view(), &mut [0.0]),
+        // A machine without such kernels.
+        None => panic!("144 bytes are no rows of 1152"),
     }
 }
 

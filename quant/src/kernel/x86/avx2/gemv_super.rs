@@ -1,6 +1,7 @@
 //! Q4_K, Q5_K, Q6_K times one token: integer sums of eight rows at a time, straight from the blocks.
 use std::arch::x86_64::*;
 
+use super::affine::{self, twice};
 use super::lanes::{self, *};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
@@ -114,38 +115,13 @@ pub(in crate::kernel::x86) fn affine<B: Block>(
     a: &ActBlock<'_>,
     dots: impl FnOnce(&[[i32; ROWS]; 8]) -> [__m256i; ROWS],
 ) -> __m256 {
-    // The packing is described in block/scales.rs. Here a lane is a row, and its four bytes four numbers.
     let [units, scale, min, low] = head_words(w.map(head));
-    let six_bits = |v| _mm256_and_si256(v, _mm256_set1_epi8(63));
-    let top = |v| _mm256_and_si256(_mm256_srli_epi32::<2>(v), _mm256_set1_epi8(0x30));
-    let scales = [six_bits(scale), _mm256_or_si256(low_nibbles(low), top(scale))];
-    let mins = [six_bits(min), _mm256_or_si256(high_nibbles(low), top(min))];
-
+    let scales = affine::scales(scale, low);
     let mut pairs = [[0; ROWS]; 8];
     for j in 0..8 {
-        store_i32(&mut pairs[j], _mm256_shuffle_epi8(scales[j / 4], load_u8(&TWICE[j % 4])));
+        store_i32(&mut pairs[j], twice(scales[j / 4], j % 4));
     }
-    let dots = dots(&pairs);
-
-    // Bytes 0 and 2 of each lane, then 1 and 3, with the sums of the activations that they are for.
-    let sums = load_i16(a.sums);
-    let sums = _mm_hadd_epi16(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
-    let sums = _mm_shufflehi_epi16::<0b11_01_10_00>(_mm_shufflelo_epi16::<0b11_01_10_00>(sums));
-    let pair = |v| _mm256_broadcastd_epi32(v);
-    let even = |v| _mm256_and_si256(v, _mm256_set1_epi32(0x00ff_00ff));
-    let odd = |v| _mm256_srli_epi16::<8>(v);
-    let offset = _mm256_add_epi32(
-        _mm256_add_epi32(
-            _mm256_madd_epi16(even(mins[0]), pair(sums)),
-            _mm256_madd_epi16(odd(mins[0]), pair(_mm_shuffle_epi32::<1>(sums))),
-        ),
-        _mm256_add_epi32(
-            _mm256_madd_epi16(even(mins[1]), pair(_mm_shuffle_epi32::<2>(sums))),
-            _mm256_madd_epi16(odd(mins[1]), pair(_mm_shuffle_epi32::<3>(sums))),
-        ),
-    );
-    let (d, dmin) = unit_pairs(units);
-    _mm256_sub_ps(_mm256_mul_ps(d, _mm256_cvtepi32_ps(sum8_i32(dots))), _mm256_mul_ps(dmin, _mm256_cvtepi32_ps(offset)))
+    affine::value(units, min, low, a.sums, sum8_i32(dots(&pairs)))
 }
 
 /// The sums of products of a level with `$features`; `$add(sum, x, y)` is `sum + Σ x·y` over the two int16 of each lane. A macro,
@@ -206,18 +182,6 @@ scaled_sums!("avx2", add_products);
 fn add_products(sum: __m256i, x: __m256i, y: __m256i) -> __m256i {
     pin(_mm256_add_epi32(sum, _mm256_madd_epi16(x, y)))
 }
-
-/// Shuffles that make the byte j of each lane two int16.
-static TWICE: [[u8; 32]; 4] = {
-    let mut places = [[0x80; 32]; 4];
-    let mut i = 0;
-    while i < 4 * 16 {
-        let (j, pair) = (i / 16, i % 16);
-        places[j][2 * pair] = (pair % 8 / 2 * 4 + j) as u8;
-        i += 1;
-    }
-    places
-};
 
 /// Shuffles that put the int16 number j of each half in every place of the half.
 pub(in crate::kernel::x86) struct Repeat(&'static [[u8; 32]; 8]);

@@ -109,6 +109,13 @@ pub(in crate::kernel::x86) fn halves8(bits: [u16; 8]) -> __m256 {
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().cast()) })
 }
 
+/// Eight half-precision numbers as they lie in memory.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) fn halves(bits: &[u8; 16]) -> __m256 {
+    _mm256_cvtph_ps(load_u8_half(bits))
+}
+
 /// Four neighbouring int8 values in each lane.
 #[inline]
 #[target_feature(enable = "avx2")]

@@ -1,6 +1,7 @@
 //! AVX2 with FMA and F16C: 256-bit integer and float vectors.
 //!
 //! - `gemv_super`, `gemv_low`, `gemv_small`: one token, straight on the file's blocks, some rows at a time.
+//! - `gemv_interleaved`: one token, on rows that were interleaved when they were moved in memory.
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
 //! - `float`: F32, F16, BF16 rows, and attention scores.
 //! - `vec`, `attention`, `attention_q8`: the vector operations.
@@ -8,10 +9,12 @@
 //!
 //! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
 //! the folder are tables that take the token [`Avx2`].
+mod affine;
 mod attention;
 mod attention_q8;
 mod float;
 mod floats;
+mod gemv_interleaved;
 pub(super) mod gemv_low;
 pub(super) mod gemv_small;
 pub(super) mod gemv_super;
@@ -30,14 +33,24 @@ use crate::act::{ActKind, ActView};
 use crate::dtype::DType;
 use crate::kernel::floats::Work;
 use crate::kernel::vec_ops::VecOps;
-use crate::kernel::{Kernel, Level, Run};
+use crate::kernel::{Kernel, Layout, Level, Run};
 
 /// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
 const PANEL_TOKENS: usize = 7;
 
+/// As `PANEL_TOKENS`, of interleaved rows.
+const INTERLEAVED_PANEL_TOKENS: usize = 4;
+
 /// The matrix products of this level.
 pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
-    let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Avx2(token), run };
+    let kernel = |name, weight, act, run: Run| Kernel {
+        name,
+        weight,
+        act,
+        level: Level::Avx2(token),
+        layout: Layout::Rows,
+        run,
+    };
     [
         kernel("avx2 Q4_K", DType::Q4K, ActKind::Q8x256, mul_q4_k),
         kernel("avx2 Q5_K", DType::Q5K, ActKind::Q8x256, mul_q5_k),
@@ -57,6 +70,25 @@ pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
     ]
 }
 
+/// The products of interleaved rows.
+pub(in crate::kernel) fn interleaved_kernels(token: Avx2) -> impl Iterator<Item = Kernel> {
+    let kernel = |name, weight, act, run: Run| Kernel {
+        name,
+        weight,
+        act,
+        level: Level::Avx2(token),
+        layout: Layout::Interleaved,
+        run,
+    };
+    [
+        kernel("avx2 Q4_K interleaved", DType::Q4K, ActKind::Q8x256, mul_q4_k_interleaved as Run),
+        kernel("avx2 Q5_K interleaved", DType::Q5K, ActKind::Q8x256, mul_q5_k_interleaved),
+        kernel("avx2 Q6_K interleaved", DType::Q6K, ActKind::Q8x256, mul_q6_k_interleaved),
+        kernel("avx2 Q8_0 interleaved", DType::Q8_0, ActKind::Q8x32, mul_q8_0_interleaved),
+    ]
+    .into_iter()
+}
+
 /// The vector operations of this level.
 pub(in crate::kernel) fn vec_ops(_token: Avx2) -> &'static VecOps {
     &vec::OPS
@@ -70,10 +102,10 @@ pub(in crate::kernel) fn run(token: Avx2, work: impl Work) {
 
 /// Few tokens by GEMV, more by panels: the results are the same bits.
 macro_rules! mul_quantized {
-    ($name:ident, $gemv:path, $gemm:path) => {
+    ($name:ident, $gemv:path, $gemm:path, $panel_tokens:ident) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $name(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-            if acts.tokens() >= PANEL_TOKENS {
+            if acts.tokens() >= $panel_tokens {
                 return $gemm(w, acts, out);
             }
             let rows = out.len() / acts.tokens();
@@ -84,15 +116,19 @@ macro_rules! mul_quantized {
     };
 }
 
-mul_quantized!(mul_q4_k, gemv_super::q4_k, panel_super::q4_k);
-mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k);
-mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k);
-mul_quantized!(mul_q3_k, gemv_low::q3_k, panel_super::q3_k);
-mul_quantized!(mul_q2_k, gemv_low::q2_k, panel_super::q2_k);
-mul_quantized!(mul_iq4_xs, gemv_low::iq4_xs, panel_signed::iq4_xs);
-mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_signed::q8_0);
-mul_quantized!(mul_iq4_nl, gemv_small::iq4_nl, panel_signed::iq4_nl);
-mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0);
-mul_quantized!(mul_q4_1, gemv_small::q4_1, panel_small::q4_1);
-mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0);
-mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1);
+mul_quantized!(mul_q4_k, gemv_super::q4_k, panel_super::q4_k, PANEL_TOKENS);
+mul_quantized!(mul_q5_k, gemv_super::q5_k, panel_super::q5_k, PANEL_TOKENS);
+mul_quantized!(mul_q6_k, gemv_super::q6_k, panel_super::q6_k, PANEL_TOKENS);
+mul_quantized!(mul_q3_k, gemv_low::q3_k, panel_super::q3_k, PANEL_TOKENS);
+mul_quantized!(mul_q2_k, gemv_low::q2_k, panel_super::q2_k, PANEL_TOKENS);
+mul_quantized!(mul_iq4_xs, gemv_low::iq4_xs, panel_signed::iq4_xs, PANEL_TOKENS);
+mul_quantized!(mul_q8_0, gemv_small::q8_0, panel_signed::q8_0, PANEL_TOKENS);
+mul_quantized!(mul_iq4_nl, gemv_small::iq4_nl, panel_signed::iq4_nl, PANEL_TOKENS);
+mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0, PANEL_TOKENS);
+mul_quantized!(mul_q4_1, gemv_small::q4_1, panel_small::q4_1, PANEL_TOKENS);
+mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0, PANEL_TOKENS);
+mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1, PANEL_TOKENS);
+mul_quantized!(mul_q4_k_interleaved, gemv_interleaved::q4_k, panel_super::q4_k_interleaved, INTERLEAVED_PANEL_TOKENS);
+mul_quantized!(mul_q5_k_interleaved, gemv_interleaved::q5_k, panel_super::q5_k_interleaved, INTERLEAVED_PANEL_TOKENS);
+mul_quantized!(mul_q6_k_interleaved, gemv_interleaved::q6_k, panel_super::q6_k_interleaved, INTERLEAVED_PANEL_TOKENS);
+mul_quantized!(mul_q8_0_interleaved, gemv_interleaved::q8_0, panel_signed::q8_0_interleaved, INTERLEAVED_PANEL_TOKENS);

@@ -3,10 +3,11 @@
 //! In a panel a lane is a row: a vector holds four neighbouring columns of eight rows, and meets the same four columns
 //! of a token in every lane. So no sum crosses lanes, and products of one scale add up in 16 bits before it is applied.
 use std::arch::x86_64::*;
+use std::iter::StepBy;
+use std::ops::Range;
 
-use super::lanes::{self, store_f32};
+use super::lanes::store_f32;
 use crate::act::ActView;
-use crate::block::Block;
 
 /// Rows of a panel: two vectors, so that a broadcast of a token's values serves twice.
 pub(super) const ROWS: usize = 16;
@@ -30,37 +31,37 @@ pub(super) fn empty_columns() -> Columns {
 }
 
 /// Calls `unpack(rows, first block, panel)` for each panel along the columns and then `tile(panel, first token, first
-/// block, sums of TOKENS or fewer tokens)`; a panel spans up to `step` blocks.
+/// block, sums of TOKENS or fewer tokens)`. `firsts` are the first blocks of the panels along a row. `rows` gives sixteen rows from
+/// a number on, as `unpack` wants them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn multiply<B: Block, P>(
-    w: &[B],
+pub(super) fn multiply<R, P>(
     acts: ActView<'_>,
     out: &mut [f32],
-    step: usize,
+    firsts: StepBy<Range<usize>>,
     panel: &mut P,
-    unpack: impl Fn(&[&[B]; ROWS], usize, &mut P),
+    rows: impl Fn(usize) -> R,
+    unpack: impl Fn(&R, usize, &mut P),
     mut tile: impl FnMut(&P, usize, usize, &mut [Pair<__m256>]),
 ) {
-    let per_row = acts.cols() / B::LEN;
-    let rows = w.len() / per_row;
+    let n_rows = out.len() / acts.tokens();
     for t0 in (0..acts.tokens()).step_by(BATCH) {
         let tokens = BATCH.min(acts.tokens() - t0);
-        for first in (0..rows).step_by(ROWS) {
-            let w = lanes::rows(w, per_row, first);
+        for first in (0..n_rows).step_by(ROWS) {
+            let w = rows(first);
             let mut sums = [[_mm256_setzero_ps(); 2]; BATCH];
-            for b in (0..per_row).step_by(step) {
+            for b in firsts.clone() {
                 unpack(&w, b, panel);
                 for t in (0..tokens).step_by(TOKENS) {
                     tile(panel, t0 + t, b, &mut sums[t..tokens.min(t + TOKENS)]);
                 }
             }
-            let n = ROWS.min(rows - first);
+            let n = ROWS.min(n_rows - first);
             for (t, sums) in sums[..tokens].iter().enumerate() {
                 let mut values = [[0.0; 8]; 2];
                 store_f32(&mut values[0], sums[0]);
                 store_f32(&mut values[1], sums[1]);
-                out[(t0 + t) * rows + first..][..n].copy_from_slice(&values.as_flattened()[..n]);
+                out[(t0 + t) * n_rows + first..][..n].copy_from_slice(&values.as_flattened()[..n]);
             }
         }
     }

@@ -9,6 +9,7 @@ use super::lanes::*;
 use super::panel::{Pair, ROWS, TOKENS, multiply};
 use crate::act::ActView;
 use crate::block::{Block, BlockIq4Nl, BlockIq4Xs, BlockQ8_0, blocks};
+use crate::kernel::interleaved::Groups;
 
 /// Runs of 32 columns in a panel.
 const RUNS: usize = 8;
@@ -27,31 +28,63 @@ type Token = [[[[i16; 2]; 8]; 2]; RUNS];
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    gemm::<BlockQ8_0, 1>(w, acts, out, |rows, first, panel| {
-        panel.unpack_small(rows, first, |w| load_i8(&w.qs), |w| w.d.bits());
+    of_rows::<BlockQ8_0, 1>(w, acts, out, |rows, first, panel| {
+        panel.unpack_rows(rows, first, |w| load_i8(&w.qs), |w| w.d.bits());
     });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q8_0_interleaved(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    let groups = Groups::<BlockQ8_0, 8>::new(w, acts.cols() / BlockQ8_0::LEN);
+    gemm::<_, 1>(
+        acts,
+        out,
+        |first| groups.pair(first),
+        |groups, first, panel| {
+            panel.unpack_small(groups[0].words.len() - first, |h, b| {
+                let mut words = [_mm256_setzero_si256(); 8];
+                for k in 0..8 {
+                    words[k] = load_u8(&groups[h].words[first + b][k]);
+                }
+                (words, halves(&groups[h].halves[first + b]))
+            });
+        },
+    );
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn iq4_nl(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    gemm::<BlockIq4Nl, 1>(w, acts, out, |rows, first, panel| {
-        panel.unpack_small(rows, first, |w| non_linear(levels_4_bits(&w.qs)), |w| w.d.bits());
+    of_rows::<BlockIq4Nl, 1>(w, acts, out, |rows, first, panel| {
+        panel.unpack_rows(rows, first, |w| non_linear(levels_4_bits(&w.qs)), |w| w.d.bits());
     });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn iq4_xs(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    gemm::<BlockIq4Xs, RUNS>(w, acts, out, |rows, b, panel| panel.unpack_iq4_xs(rows, b));
+    of_rows::<BlockIq4Xs, RUNS>(w, acts, out, |rows, b, panel| panel.unpack_iq4_xs(rows, b));
 }
 
-/// `SHARE`: runs that share a scale of the weights and one of the activations.
+/// Rows one after the other.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn gemm<B: Block, const SHARE: usize>(
+fn of_rows<B: Block, const SHARE: usize>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
     unpack: impl Fn(&[&[B]; ROWS], usize, &mut Panel),
+) {
+    let (w, per_row) = (blocks::<B>(w), acts.cols() / B::LEN);
+    gemm::<_, SHARE>(acts, out, |first| rows(w, per_row, first), unpack);
+}
+
+/// `SHARE`: runs that share a scale of the weights and one of the activations. `rows` gives sixteen rows from a number on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gemm<R, const SHARE: usize>(
+    acts: ActView<'_>,
+    out: &mut [f32],
+    rows: impl Fn(usize) -> R,
+    unpack: impl Fn(&R, usize, &mut Panel),
 ) {
     let mut panel =
         Panel { q: [[[[_mm256_setzero_si256(); 2]; 2]; 8]; RUNS], d: [[_mm256_setzero_ps(); 2]; RUNS], runs: 0 };
@@ -63,31 +96,42 @@ fn gemm<B: Block, const SHARE: usize>(
         [s0] => tile::<1, SHARE>(panel, acts, t, b, &mut a, [s0]),
         _ => unreachable!("1 to {TOKENS} tokens"),
     };
-    multiply(blocks::<B>(w), acts, out, RUNS / SHARE, &mut panel, unpack, tile);
+    let blocks = acts.cols() / (32 * SHARE);
+    multiply(acts, out, (0..blocks).step_by(RUNS / SHARE), &mut panel, rows, unpack, tile);
 }
 
 impl Panel {
-    /// Up to eight blocks of 32.
+    /// Up to eight blocks of 32, from `first` on.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn unpack_small<B>(
+    fn unpack_rows<B>(
         &mut self,
         rows: &[&[B]; ROWS],
         first: usize,
         levels: impl Fn(&B) -> __m256i,
         d: impl Fn(&B) -> u16,
     ) {
-        self.runs = RUNS.min(rows[0].len() - first);
+        self.unpack_small(rows[0].len() - first, |h, b| {
+            let row = |r: usize| &rows[8 * h + r][first + b];
+            let qs = |r: usize| levels(row(r));
+            let words = transpose([qs(0), qs(1), qs(2), qs(3), qs(4), qs(5), qs(6), qs(7)]);
+            let mut bits = [0; 8];
+            for r in 0..8 {
+                bits[r] = d(row(r));
+            }
+            (words, halves8(bits))
+        });
+    }
+
+    /// Up to eight of the `left` blocks of 32; `block(h, b)` gives the levels and the scales of the rows 8·h ….
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn unpack_small(&mut self, left: usize, block: impl Fn(usize, usize) -> ([__m256i; 8], __m256)) {
+        self.runs = RUNS.min(left);
         for b in 0..self.runs {
             for h in 0..2 {
-                let row = |r: usize| &rows[8 * h + r][first + b];
-                let qs = |r: usize| levels(row(r));
-                let words = transpose([qs(0), qs(1), qs(2), qs(3), qs(4), qs(5), qs(6), qs(7)]);
-                let mut bits = [0; 8];
-                for r in 0..8 {
-                    bits[r] = d(row(r));
-                }
-                self.d[b][h] = halves8(bits);
+                let (words, d) = block(h, b);
+                self.d[b][h] = d;
                 for k in 0..8 {
                     let [even, odd] = even_odd(words[k]);
                     self.q[b][k][0][h] = even;

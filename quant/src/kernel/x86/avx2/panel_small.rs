@@ -116,7 +116,8 @@ fn gemm<B: Block, const RUN: usize, const ZERO: i32, const MIN: bool>(
         [s0] => tile::<1, RUN, ZERO, MIN>(panel, acts, t, b, [s0]),
         _ => unreachable!("1 to {TOKENS} tokens"),
     };
-    multiply(blocks::<B>(w), acts, out, BLOCKS, &mut panel, unpack, tile);
+    let (w, per_row) = (blocks::<B>(w), acts.cols() / B::LEN);
+    multiply(acts, out, (0..per_row).step_by(BLOCKS), &mut panel, |first| rows(w, per_row, first), unpack, tile);
 }
 
 /// Adds the panel's blocks, of which `first` is the first one: `sum += (d · da) · (q·a)`, then with a minimum

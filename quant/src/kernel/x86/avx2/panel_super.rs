@@ -7,6 +7,7 @@ use super::lanes::*;
 use super::panel::{Columns, Pair, ROWS, TOKENS, empty_columns, multiply};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
+use crate::kernel::interleaved::{Group, Groups};
 
 /// 16 rows × 256 columns.
 struct Panel {
@@ -22,43 +23,122 @@ struct Panel {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    // 15 · 127 · 2 in each 16-bit product: all eight of a sub-block add up.
-    gemm::<BlockQ4K, 8, 8, false>(w, acts, out, |rows, b, panel| unpack_q4_k(rows, b, panel));
+    of_rows::<BlockQ4K, 8, Q4_K_RUN, false>(w, acts, out, |rows, b, panel| {
+        let qs = |h: usize, i: usize| words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
+        unpack_q4_k(panel, |h| heads(rows, b, h), qs);
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q4_k_interleaved(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    of_groups::<BlockQ4K, 36, 8, Q4_K_RUN, false>(w, acts, out, |groups, b, panel| {
+        unpack_q4_k(panel, |h| load(groups[h], b, 0), |h, i| load(groups[h], b, 4 + 8 * i));
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    // 31 · 127 · 2: four add up.
-    gemm::<BlockQ5K, 8, 4, false>(w, acts, out, |rows, b, panel| unpack_q5_k(rows, b, panel));
+    of_rows::<BlockQ5K, 8, Q5_K_RUN, false>(w, acts, out, |rows, b, panel| {
+        let qh = |h: usize| words(|r| &rows[8 * h + r][b].qh);
+        let qs = |h: usize, i: usize| words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
+        unpack_q5_k(panel, |h| heads(rows, b, h), qh, qs);
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q5_k_interleaved(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    of_groups::<BlockQ5K, 44, 8, Q5_K_RUN, false>(w, acts, out, |groups, b, panel| {
+        let at = |h: usize, at| load(groups[h], b, at);
+        unpack_q5_k(panel, |h| load(groups[h], b, 0), |h| at(h, 4), |h, i| at(h, 12 + 8 * i));
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-    // 63 · 127 · 2: two add up.
-    gemm::<BlockQ6K, 4, 2, true>(w, acts, out, |rows, b, panel| unpack_q6_k(rows, b, panel));
+    of_rows::<BlockQ6K, 4, Q6_K_RUN, true>(w, acts, out, |rows, b, panel| {
+        let block = |h: usize, r: usize| &rows[8 * h + r][b];
+        let scales = |h| {
+            let mut scales = [&[0; 16]; 8];
+            for r in 0..8 {
+                scales[r] = zerocopy::transmute_ref!(&block(h, r).scales);
+            }
+            head_words(scales)
+        };
+        let d = |h| {
+            let mut bits = [0; 8];
+            for r in 0..8 {
+                bits[r] = block(h, r).d.bits();
+            }
+            halves8(bits)
+        };
+        let low = |h, i| words(|r| &block(h, r).ql.as_chunks().0[i]);
+        unpack_q6_k(panel, scales, d, low, |h, n| words(|r| &block(h, r).qh.as_chunks().0[n]));
+    });
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn q6_k_interleaved(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+    of_groups::<BlockQ6K, 52, 4, Q6_K_RUN, true>(w, acts, out, |groups, b, panel| {
+        let at = |h: usize, at| load(groups[h], b, at);
+        let d = |h: usize| halves(&groups[h].halves[b]);
+        unpack_q6_k(panel, |h| load(groups[h], b, 48), d, |h, i| at(h, 8 * i), |h, n| at(h, 32 + 8 * n));
+    });
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q3_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 7 · 127 · 2: all four of a sub-block add up.
-    gemm::<BlockQ3K, 4, 4, true>(w, acts, out, |rows, b, panel| unpack_q3_k(rows, b, panel));
+    of_rows::<BlockQ3K, 4, 4, true>(w, acts, out, |rows, b, panel| unpack_q3_k(rows, b, panel));
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn q2_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     // 3 · 127 · 2: all four of a sub-block add up.
-    gemm::<BlockQ2K, 4, 4, false>(w, acts, out, |rows, b, panel| unpack_q2_k(rows, b, panel));
+    of_rows::<BlockQ2K, 4, 4, false>(w, acts, out, |rows, b, panel| unpack_q2_k(rows, b, panel));
 }
 
-/// `SUB`: vectors of four columns in a sub-block. `RUN`: products that add up in 16 bits. `CENTRED`: minimums are in
-/// units of the scales, and subtracted as integers.
+/// 15 · 127 · 2 in each 16-bit product: all eight of a sub-block add up.
+const Q4_K_RUN: usize = 8;
+/// 31 · 127 · 2: four add up.
+const Q5_K_RUN: usize = 4;
+/// 63 · 127 · 2: two add up.
+const Q6_K_RUN: usize = 2;
+
+/// Rows one after the other.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn gemm<B: Block, const SUB: usize, const RUN: usize, const CENTRED: bool>(
+fn of_rows<B: Block, const SUB: usize, const RUN: usize, const CENTRED: bool>(
     w: &[u8],
     acts: ActView<'_>,
     out: &mut [f32],
     unpack: impl Fn(&[&[B]; ROWS], usize, &mut Panel),
+) {
+    let (w, per_row) = (blocks::<B>(w), acts.cols() / SUPER);
+    gemm::<_, SUB, RUN, CENTRED>(acts, out, |first| rows(w, per_row, first), unpack);
+}
+
+/// Interleaved rows, by two groups.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn of_groups<B: Block, const W: usize, const SUB: usize, const RUN: usize, const CENTRED: bool>(
+    w: &[u8],
+    acts: ActView<'_>,
+    out: &mut [f32],
+    unpack: impl Fn(&[Group<'_, W>; 2], usize, &mut Panel),
+) {
+    let groups = Groups::<B, W>::new(w, acts.cols() / SUPER);
+    gemm::<_, SUB, RUN, CENTRED>(acts, out, |first| groups.pair(first), unpack);
+}
+
+/// `SUB`: vectors of four columns in a sub-block. `RUN`: products that add up in 16 bits. `CENTRED`: minimums are in
+/// units of the scales, and subtracted as integers. `rows` gives sixteen rows from a number on.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn gemm<R, const SUB: usize, const RUN: usize, const CENTRED: bool>(
+    acts: ActView<'_>,
+    out: &mut [f32],
+    rows: impl Fn(usize) -> R,
+    unpack: impl Fn(&R, usize, &mut Panel),
 ) {
     let mut panel = Panel {
         q: empty_columns(),
@@ -73,7 +153,7 @@ fn gemm<B: Block, const SUB: usize, const RUN: usize, const CENTRED: bool>(
         [s0] => tile::<1, SUB, RUN, CENTRED>(panel, acts, t, b, [s0]),
         _ => unreachable!("1 to {TOKENS} tokens"),
     };
-    multiply(blocks::<B>(w), acts, out, 1, &mut panel, unpack, tile);
+    multiply(acts, out, (0..acts.cols() / SUPER).step_by(1), &mut panel, rows, unpack, tile);
 }
 
 /// Adds block `b` of the tokens from `t` on: `sum += da · (d · Σ scale·(q·a) − dmin · Σ min·(Σ a))`.
@@ -140,12 +220,11 @@ fn tile<const T: usize, const SUB: usize, const RUN: usize, const CENTRED: bool>
 }
 
 impl Panel {
-    /// Sets the units and the 6-bit scales and minimums of the rows `8 * h …` from the 16 bytes that they begin with.
+    /// Sets the units and the 6-bit scales and minimums of the rows `8 * h …` from the four words that they begin with.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn set_scales(&mut self, h: usize, heads: [&[u8; 16]; 8]) {
+    fn set_scales(&mut self, h: usize, [units, scale, min, low]: [__m256i; 4]) {
         // Three words of packed scales, described in block/scales.rs: eight rows at once, one number of four a step.
-        let [units, scale, min, low] = head_words(heads);
         let six_bits = _mm256_set1_epi32(63);
         let low_bits = _mm256_set1_epi32(15);
         let high_bits = _mm256_set1_epi32(0x30);
@@ -165,8 +244,8 @@ impl Panel {
     /// Sets the scales of the rows `8 * h …` and the minimums that undo the 2^`LOG_ZERO` that levels are stored with.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn set_centred_scales<const LOG_ZERO: i32>(&mut self, h: usize, scales: [&[u8; 16]; 8]) {
-        for (w, words) in head_words(scales).into_iter().enumerate() {
+    fn set_centred_scales<const LOG_ZERO: i32>(&mut self, h: usize, scales: [__m256i; 4]) {
+        for (w, words) in scales.into_iter().enumerate() {
             // Byte i of a word, sign-extended.
             let scales = [
                 _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(words)),
@@ -208,13 +287,37 @@ fn words<'a>(bytes: impl Fn(usize) -> &'a [u8; 32]) -> [__m256i; 8] {
     ])
 }
 
+/// The words that the rows `8 * h …` begin with.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn heads<B: Block>(rows: &[&[B]; ROWS], b: usize, h: usize) -> [__m256i; 4] {
+    let mut heads = [&[0; 16]; 8];
+    for r in 0..8 {
+        heads[r] = head(&rows[8 * h + r][b]);
+    }
+    head_words(heads)
+}
+
+/// The words of block `b` from word `at` on.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load<const W: usize, const N: usize>(group: Group<'_, W>, b: usize, at: usize) -> [__m256i; N] {
+    let from: &[[u8; 32]; N] = group.words[b][at..].first_chunk().expect("words of a block");
+    let mut words = [_mm256_setzero_si256(); N];
+    for k in 0..N {
+        words[k] = load_u8(&from[k]);
+    }
+    words
+}
+
+/// `heads`: the first words of eight rows. `qs`: the levels 64·i ….
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q4_k(rows: &[&[BlockQ4K]; ROWS], b: usize, panel: &mut Panel) {
+fn unpack_q4_k(panel: &mut Panel, heads: impl Fn(usize) -> [__m256i; 4], qs: impl Fn(usize, usize) -> [__m256i; 8]) {
     for h in 0..2 {
-        panel.set_scales(h, std::array::from_fn(|r| head(&rows[8 * h + r][b])));
+        panel.set_scales(h, heads(h));
         for i in 0..4 {
-            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
+            let qs = qs(h, i);
             for k in 0..8 {
                 panel.q[16 * i + k][h] = low_nibbles(qs[k]);
                 panel.q[16 * i + 8 + k][h] = high_nibbles(qs[k]);
@@ -223,14 +326,20 @@ fn unpack_q4_k(rows: &[&[BlockQ4K]; ROWS], b: usize, panel: &mut Panel) {
     }
 }
 
+/// As `unpack_q4_k`; `qh`: the fifth bits.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q5_k(rows: &[&[BlockQ5K]; ROWS], b: usize, panel: &mut Panel) {
+fn unpack_q5_k(
+    panel: &mut Panel,
+    heads: impl Fn(usize) -> [__m256i; 4],
+    qh: impl Fn(usize) -> [__m256i; 8],
+    qs: impl Fn(usize, usize) -> [__m256i; 8],
+) {
     for h in 0..2 {
-        panel.set_scales(h, std::array::from_fn(|r| head(&rows[8 * h + r][b])));
-        let qh = words(|r| &rows[8 * h + r][b].qh);
+        panel.set_scales(h, heads(h));
+        let qh = qh(h);
         for i in 0..4 {
-            let qs = words(|r| &rows[8 * h + r][b].qs.as_chunks().0[i]);
+            let qs = qs(h, i);
             for k in 0..8 {
                 panel.q[16 * i + k][h] = _mm256_or_si256(low_nibbles(qs[k]), fifth_bit(qh[k], 2 * i));
                 panel.q[16 * i + 8 + k][h] = _mm256_or_si256(high_nibbles(qs[k]), fifth_bit(qh[k], 2 * i + 1));
@@ -239,22 +348,21 @@ fn unpack_q5_k(rows: &[&[BlockQ5K]; ROWS], b: usize, panel: &mut Panel) {
     }
 }
 
+/// `low`: 32 bytes of the low bits, of four. `high`: those of the high ones, of two.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn unpack_q6_k(rows: &[&[BlockQ6K]; ROWS], b: usize, panel: &mut Panel) {
+fn unpack_q6_k(
+    panel: &mut Panel,
+    scales: impl Fn(usize) -> [__m256i; 4],
+    d: impl Fn(usize) -> __m256,
+    low: impl Fn(usize, usize) -> [__m256i; 8],
+    high: impl Fn(usize, usize) -> [__m256i; 8],
+) {
     for h in 0..2 {
-        let mut scales = [&[0; 16]; 8];
-        let mut bits = [0; 8];
-        for r in 0..8 {
-            scales[r] = zerocopy::transmute_ref!(&rows[8 * h + r][b].scales);
-            bits[r] = rows[8 * h + r][b].d.bits();
-        }
-        panel.set_centred_scales::<5>(h, scales);
-        panel.d[h] = halves8(bits);
+        panel.set_centred_scales::<5>(h, scales(h));
+        panel.d[h] = d(h);
         for n in 0..2 {
-            let low = words(|r| &rows[8 * h + r][b].ql.as_chunks().0[2 * n]);
-            let low_next = words(|r| &rows[8 * h + r][b].ql.as_chunks().0[2 * n + 1]);
-            let high = words(|r| &rows[8 * h + r][b].qh.as_chunks().0[n]);
+            let (low, low_next, high) = (low(h, 2 * n), low(h, 2 * n + 1), high(h, n));
             for k in 0..8 {
                 let levels = levels_q6_k(low[k], low_next[k], high[k]);
                 for (i, levels) in levels.into_iter().enumerate() {
@@ -276,7 +384,7 @@ fn unpack_q3_k(rows: &[&[BlockQ3K]; ROWS], b: usize, panel: &mut Panel) {
             store_u8_half(&mut scales[r], scales_q3_k(&block.scales));
             bits[r] = block.d.bits();
         }
-        panel.set_centred_scales::<2>(h, scales.each_ref());
+        panel.set_centred_scales::<2>(h, head_words(scales.each_ref()));
         panel.d[h] = halves8(bits);
         let hmask = words(|r| &rows[8 * h + r][b].hmask);
         for n in 0..2 {
