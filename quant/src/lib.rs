@@ -3,6 +3,7 @@ pub mod act;
 pub mod block;
 pub mod dtype;
 pub mod gguf;
+pub mod huge_pages;
 pub mod imatrix;
 pub mod kernel;
 pub mod manifest;

@@ -1,8 +1,10 @@
 //! A GGUF file as a model: hyperparameters and weights, all checked against each other, so that what runs later can
 //! trust every shape. Weights stay where they lie in the mapped file.
+mod copies;
 mod error;
 mod hparams;
 
+pub use copies::{Copier, Piece, WeightCopy};
 pub use error::{ModelError, ModelFault};
 pub use hparams::{Arch, Hparams, Moe};
 
@@ -11,6 +13,7 @@ use qwren_quant::dtype::DType;
 use qwren_quant::gguf::{GgufFile, Quoted, TensorInfo};
 use qwren_quant::kernel::{Level, select};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A matrix `[rows, cols]`, or one for each expert `[experts, rows, cols]`, in the file.
 #[derive(Debug, Clone)]
@@ -23,6 +26,8 @@ pub struct Weight {
     pub rows: usize,
     /// Columns.
     pub cols: usize,
+    /// Its rows in memory of the process, as far as they were copied.
+    pub copy: Arc<WeightCopy>,
 }
 
 /// The feed-forward part of a layer.
@@ -78,6 +83,17 @@ pub struct Layer {
     pub ffn_norm: Vec<f32>,
     /// The feed-forward part.
     pub ffn: Ffn,
+}
+
+impl Layer {
+    /// Its weights that activations are multiplied with.
+    pub fn matrices(&self) -> Vec<&Weight> {
+        let Layer { q, k, v, o, ffn, .. } = self;
+        match ffn {
+            Ffn::Dense { gate, up, down } => vec![q, k, v, o, gate, up, down],
+            Ffn::Experts { router, gate, up, down } => vec![q, k, v, o, router, gate, up, down],
+        }
+    }
 }
 
 /// A model, ready for [`Session::new`](crate::session::Session::new).
@@ -143,6 +159,11 @@ impl Model {
     /// The output head, `[vocab, hidden]`: the embedding when they are tied.
     pub fn output(&self) -> &Weight {
         self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// The weights that activations are multiplied with.
+    pub fn matrices(&self) -> impl Iterator<Item = &Weight> {
+        self.layers.iter().flat_map(Layer::matrices).chain([self.output()])
     }
 
     /// A weight's bytes.
@@ -236,7 +257,9 @@ impl Parts {
 
     fn matrix(file: &GgufFile, name: &str, count: usize, rows: usize, cols: usize) -> Result<Weight, ModelFault> {
         let wanted: &[usize] = if count == 1 { &[cols, rows] } else { &[cols, rows, count] };
-        Ok(Weight { info: Self::find(file, name, wanted)?.clone(), count, rows, cols })
+        let info = Self::find(file, name, wanted)?.clone();
+        let copy = Arc::new(WeightCopy::new(count, rows, info.bytes as usize / (count * rows)));
+        Ok(Weight { info, count, rows, cols, copy })
     }
 
     fn vector(file: &GgufFile, name: &str, len: usize) -> Result<Vec<f32>, ModelFault> {

@@ -1,6 +1,6 @@
 //! Brings a model into memory: its files are read before they are used, in their order, in large pieces, as disks like it (left
 //! to page faults, a cold start reads a few KiB at a time, in the order of the computation); and while it runs they move to huge
-//! pages, which decode faster.
+//! pages, in an order of rows that decodes faster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use qwren::machine;
-use qwren::model::Model;
-use qwren_quant::gguf::{HugePages, PIECE};
+use qwren::model::{Copier, Model};
+use qwren_quant::gguf::PIECE;
+use qwren_quant::kernel::Level;
 
 use crate::console::Console;
 use crate::units::bytes;
@@ -45,10 +46,10 @@ pub fn read_ahead(model: &Model, console: Console) {
 /// How much the mover yields to those who compute, in the system's 20 steps: it gets a tenth of a core that is busy.
 const NICE: i32 = 10;
 
-/// Moves a model to huge pages beside other work. Dropped, it ends early.
+/// Moves a model's weights to memory of the process beside other work. Dropped, it ends early.
 pub struct Mover {
     /// What has not begun to move.
-    pages: Option<HugePages>,
+    copier: Option<Copier>,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
@@ -59,25 +60,26 @@ impl Mover {
     pub fn new(model: &Model, cache: u64) -> Mover {
         let need = model.gguf().file_len().saturating_mul(2).saturating_add(cache);
         // No more than a service: without it the model is used where it is.
-        let pages = machine::has_room_for(need).then(|| model.gguf().huge_pages().ok()).flatten();
-        Mover { pages, thread: None, stop: Arc::default() }
+        let level = Level::detect().ok().filter(|_| machine::has_room_for(need));
+        let copier = level.and_then(|level| Copier::new(model, level).ok());
+        Mover { copier, thread: None, stop: Arc::default() }
     }
 
     /// One that never begins.
     pub fn idle() -> Mover {
-        Mover { pages: None, thread: None, stop: Arc::default() }
+        Mover { copier: None, thread: None, stop: Arc::default() }
     }
 
     /// Begins, if it has not: when nobody waits for the model or much will be decoded, since moving takes longer than reading a
     /// short prompt and writing a short answer.
     pub fn begin(&mut self) {
-        let Some(pages) = self.pages.take() else { return };
+        let Some(copier) = self.copier.take() else { return };
         let stop = self.stop.clone();
         let work = move || {
             // Linux takes this as of the thread that asks. Where it is refused, the work is shared evenly.
             let _ = rustix::process::setpriority_process(None, NICE);
             // What can't be moved stays where it is mapped.
-            let _ = pages.fill(&stop, &mut |_| ());
+            let _ = copier.run(&stop, &mut |_| ());
         };
         self.thread = Builder::new().name("qwren-mover".to_owned()).spawn(work).ok();
     }

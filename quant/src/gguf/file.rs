@@ -3,15 +3,15 @@
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, UncheckedAdvice};
 
 use super::cursor::HEADER_CAP;
 use super::error::GgufError;
 use super::header::{Header, TensorInfo};
-use super::huge_pages::HugePages;
 use super::split::{self, Place};
 
 /// Read at a time: long enough for any disk's full speed, short enough to say how far it is.
@@ -88,15 +88,6 @@ impl GgufFile {
 }
 
 impl GgufFile {
-    /// What moves the files into huge pages of this process, on any thread, while they are used where they are mapped.
-    ///
-    /// # Errors
-    /// No more files can be opened.
-    pub fn huge_pages(&self) -> io::Result<HugePages> {
-        let part = |part: &GgufPart| Ok((part.file.try_clone()?, part.map.clone()));
-        Ok(HugePages { parts: self.parts.iter().map(part).collect::<io::Result<_>>()? })
-    }
-
     /// Asks the system to read `bytes`, which lie in this model, without waiting for them. No more than a hint.
     pub fn will_need(&self, bytes: &[u8]) {
         let start = bytes.as_ptr() as usize;
@@ -128,6 +119,14 @@ impl GgufPart {
                 std::hint::black_box(*byte);
             });
         }
+    }
+
+    /// What reads the file on any thread, also when the model is gone.
+    ///
+    /// # Errors
+    /// No more files can be opened.
+    pub fn reader(&self) -> io::Result<PartReader> {
+        Ok(PartReader { file: self.file.try_clone()?, map: self.map.clone() })
     }
 
     /// Where it lies.
@@ -169,6 +168,34 @@ impl GgufPart {
         let map = Arc::new(unsafe { Mmap::map(&file)? });
         let header = Header::parse(&map, map.len() as u64)?;
         Ok((GgufPart { path: path.to_owned(), file, map, data_offset: header.data_offset }, header))
+    }
+}
+
+/// A file of a model, to be read beside its map.
+pub struct PartReader {
+    file: File,
+    map: Arc<Mmap>,
+}
+
+impl PartReader {
+    /// Reads the bytes from `at` on.
+    ///
+    /// # Errors
+    /// The file can't be read, or has become shorter.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(bytes, at as u64)
+    }
+
+    /// Lets the process's map of the bytes `span` go, as far as they are whole pages: whoever reads them there finds them again
+    /// in the system's copy of the file.
+    pub fn let_go(&self, span: Range<usize>) {
+        let page = rustix::param::page_size();
+        let (start, end) = (span.start.next_multiple_of(page), span.end.min(self.map.len()) / page * page);
+        if start < end {
+            // SAFETY: a read-only, shared map of a file: a page that is touched again is filled from the file, with the bytes
+            // that references into the map saw before.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! The GGUF container: metadata, a table of tensors, and their data in one file.
 //!
 //! - [`Header`] is what a file says about itself; [`Header::parse`] trusts nothing that it reads.
-//! - [`GgufFile`] maps a file, or all parts of a split model, and hands out the bytes of tensors; [`HugePages`] makes them
-//!   faster to read.
+//! - [`GgufFile`] maps a file, or all parts of a split model, and hands out the bytes of tensors.
 //! - [`Plan`] → [`Layout`] → [`Writer`] make a file whose every offset is known before its first byte is written.
 //!
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
@@ -12,7 +11,6 @@ mod error;
 mod file;
 mod foreign;
 mod header;
-mod huge_pages;
 mod index;
 mod known;
 mod read;
@@ -23,10 +21,9 @@ mod write;
 
 pub(crate) use cursor::HEADER_CAP;
 pub use error::{GgufError, Quoted};
-pub use file::{GgufFile, GgufPart, PIECE};
+pub use file::{GgufFile, GgufPart, PIECE, PartReader};
 pub(crate) use foreign::recognise;
 pub use header::{Header, TensorInfo};
-pub use huge_pages::HugePages;
 pub use value::{Array, Value, ValueType};
 pub use write::{Layout, Plan, WriteError, Writer};
 

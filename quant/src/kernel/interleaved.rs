@@ -13,9 +13,9 @@ pub const GROUP: usize = 8;
 
 /// How the rows of a matrix lie in memory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Layout {
+pub enum RowLayout {
     /// One after the other, as in a file.
-    Rows,
+    Plain,
     /// Groups of [`GROUP`] rows, interleaved as [`interleave`] does. Their number is a multiple of it.
     Interleaved,
 }

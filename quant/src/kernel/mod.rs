@@ -23,7 +23,7 @@ mod x86;
 use std::sync::LazyLock;
 
 pub(crate) use floats::{Floats, Work, run};
-pub use interleaved::{GROUP, Layout, interleave};
+pub use interleaved::{GROUP, RowLayout, interleave};
 pub use level::{Level, LevelError};
 pub use q8_rows::{Q8_BLOCK, Q8Rows, Q8RowsMut};
 pub use vec_ops::{VecOps, vec_ops};
@@ -42,7 +42,7 @@ pub struct Kernel {
     /// The instructions that it needs.
     pub level: Level,
     /// How the rows lie in memory.
-    pub layout: Layout,
+    pub layout: RowLayout,
     /// Called with whole rows and matching lengths only.
     run: Run,
 }
@@ -61,7 +61,7 @@ impl Kernel {
         let cols = acts.cols();
         assert!(cols > 0 && cols.is_multiple_of(self.weight.block_len()), "{cols} columns are no row of {}", self.name);
         let row_bytes = cols / self.weight.block_len() * self.weight.block_bytes();
-        let group = if self.layout == Layout::Interleaved { GROUP } else { 1 };
+        let group = if self.layout == RowLayout::Interleaved { GROUP } else { 1 };
         assert!(w.len().is_multiple_of(group * row_bytes), "{} bytes are no rows of {row_bytes}", w.len());
         assert_eq!(out.len(), w.len() / row_bytes * acts.tokens(), "room for another number of results");
         if !out.is_empty() {
@@ -102,14 +102,14 @@ pub fn kernels() -> &'static [Kernel] {
 
 /// The best kernel for a weight format up to a level; `None` for a format that can't be computed with.
 pub fn select(level: Level, weight: DType) -> Option<&'static Kernel> {
-    find(level, weight, Layout::Rows)
+    find(level, weight, RowLayout::Plain)
 }
 
 /// The kernel of a level for interleaved rows of a format, if they are worth it there.
 pub fn select_interleaved(level: Level, weight: DType) -> Option<&'static Kernel> {
-    find(level, weight, Layout::Interleaved).filter(|kernel| kernel.level == level)
+    find(level, weight, RowLayout::Interleaved).filter(|kernel| kernel.level == level)
 }
 
-fn find(level: Level, weight: DType, layout: Layout) -> Option<&'static Kernel> {
+fn find(level: Level, weight: DType, layout: RowLayout) -> Option<&'static Kernel> {
     kernels().iter().find(|kernel| kernel.weight == weight && kernel.layout == layout && kernel.level <= level)
 }

@@ -1,5 +1,5 @@
 //! The definition of the matrix products, one block at a time.
-use super::{Kernel, Layout, Level, Run};
+use super::{Kernel, Level, RowLayout, Run};
 use crate::act::{ActKind, ActView};
 use crate::block::{
     Block, BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
@@ -10,7 +10,7 @@ use crate::dtype::DType;
 /// The table of this level.
 pub(super) fn kernels() -> [Kernel; 15] {
     let kernel =
-        |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, layout: Layout::Rows, run };
+        |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, layout: RowLayout::Plain, run };
     [
         kernel("scalar Q4_K", DType::Q4K, ActKind::Q8x256, mul_super::<BlockQ4K>),
         kernel("scalar Q5_K", DType::Q5K, ActKind::Q8x256, mul_super::<BlockQ5K>),

@@ -187,7 +187,7 @@ struct Fused<'m, 'e> {
 }
 
 impl<'m> Fused<'m, '_> {
-    fn mat(&self, weight: &Weight) -> Mat<'m> {
+    fn mat(&self, weight: &'m Weight) -> Mat<'m> {
         Mat::one(self.engine.model, weight, self.engine.state.level)
     }
 

@@ -153,7 +153,8 @@ impl RunArgs {
         if !self.no_warm {
             warm::read_ahead(model, console);
         }
-        let may_move = !self.no_warm && !self.mmap;
+        // The stock operations know nothing of copies.
+        let may_move = !self.no_warm && !self.mmap && !self.stock_ops;
         Ok(if may_move { Mover::new(model, cache_bytes(model, options)) } else { Mover::idle() })
     }
 

@@ -2,15 +2,16 @@
 use super::State;
 use super::crew::{Crew, sized};
 use crate::ggml::{Fault, Io, Op, Tiles};
-use crate::model::{Model, Weight};
+use crate::model::{Model, Weight, WeightCopy};
 use qwren_quant::act::{ActKind, ActView, Acts};
-use qwren_quant::kernel::{Kernel, Level, select};
+use qwren_quant::kernel::{GROUP, Kernel, Level, RowLayout, select, select_interleaved};
 use std::ops::Range;
 use std::sync::atomic::AtomicBool;
 
 /// A matrix `[rows, cols]` and what multiplies it.
 #[derive(Clone, Copy)]
 pub struct Mat<'m> {
+    /// In the file.
     bytes: &'m [u8],
     row_bytes: usize,
     /// Rows: the width of the product.
@@ -19,6 +20,10 @@ pub struct Mat<'m> {
     pub cols: usize,
     /// The kernel for its type on this CPU.
     pub kernel: &'static Kernel,
+    /// That for interleaved rows, where there is one.
+    interleaved: Option<&'static Kernel>,
+    /// The copy of its weight, and its number there.
+    copy: (&'m WeightCopy, usize),
 }
 
 impl<'m> Mat<'m> {
@@ -26,19 +31,29 @@ impl<'m> Mat<'m> {
     ///
     /// # Panics
     /// When the type has no kernel: [`Model::open`] has checked that it has.
-    pub fn all(model: &'m Model, weight: &Weight, level: Level) -> Vec<Mat<'m>> {
+    pub fn all(model: &'m Model, weight: &'m Weight, level: Level) -> Vec<Mat<'m>> {
         let bytes = model.bytes(weight);
         let kernel = select(level, weight.info.dtype).expect("a weight's type has a kernel");
+        let interleaved = select_interleaved(level, weight.info.dtype);
         let (rows, cols) = (weight.rows, weight.cols);
         let each = bytes.len() / weight.count;
-        bytes.chunks_exact(each).map(|bytes| Mat { bytes, row_bytes: each / rows, rows, cols, kernel }).collect()
+        let mat = |(i, bytes)| Mat {
+            bytes,
+            row_bytes: each / rows,
+            rows,
+            cols,
+            kernel,
+            interleaved,
+            copy: (&*weight.copy, i),
+        };
+        bytes.chunks_exact(each).enumerate().map(mat).collect()
     }
 
     /// The only matrix of a weight.
     ///
     /// # Panics
     /// As [`Mat::all`].
-    pub fn one(model: &'m Model, weight: &Weight, level: Level) -> Mat<'m> {
+    pub fn one(model: &'m Model, weight: &'m Weight, level: Level) -> Mat<'m> {
         Mat::all(model, weight, level)[0]
     }
 
@@ -49,8 +64,38 @@ impl<'m> Mat<'m> {
 
     /// `out[t, r] = ⟨row r, token t⟩` for the rows `r` in `range`; `out` is `[tokens, range]`.
     pub fn multiply(&self, range: Range<usize>, acts: ActView<'_>, out: &mut [f32]) {
-        let w = &self.bytes[range.start * self.row_bytes..range.end * self.row_bytes];
-        self.kernel.mul_mat(w, acts, out);
+        let (n, width) = (acts.tokens(), range.len());
+        let mut done = 0;
+        while done < width {
+            let rest = range.start + done..range.end;
+            let (len, kernel, bytes) = self.place(rest);
+            if len == width || n == 1 {
+                kernel.mul_mat(bytes, acts, &mut out[n * done..n * (done + len)]);
+            } else {
+                // Rows in several places, which is rare: their results are not in one piece.
+                let mut part = vec![0.0; n * len];
+                kernel.mul_mat(bytes, acts, &mut part);
+                for (out, part) in out.chunks_exact_mut(width).zip(part.chunks_exact(len)) {
+                    out[done..done + len].copy_from_slice(part);
+                }
+            }
+            done += len;
+        }
+    }
+
+    /// How many of the rows `range`, from the first one on, lie in one place, their bytes there, and what multiplies them.
+    fn place(&self, range: Range<usize>) -> (usize, &'static Kernel, &'m [u8]) {
+        let (copy, matrix) = self.copy;
+        let (len, found) = copy.find(matrix, range.clone());
+        let in_bytes = |rows: Range<usize>| rows.start * self.row_bytes..rows.end * self.row_bytes;
+        let groups = |rows: &Range<usize>| rows.start.is_multiple_of(GROUP) && rows.end.is_multiple_of(GROUP);
+        match (found, self.interleaved) {
+            (Some((piece, rows)), _) if piece.layout == RowLayout::Plain => {
+                (len, self.kernel, &piece.bytes[in_bytes(rows)])
+            }
+            (Some((piece, rows)), Some(kernel)) if groups(&rows) => (len, kernel, &piece.bytes[in_bytes(rows)]),
+            _ => (len, self.kernel, &self.bytes[in_bytes(range.start..range.start + len)]),
+        }
     }
 }
 

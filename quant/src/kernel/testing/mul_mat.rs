@@ -3,7 +3,7 @@ use super::{Random, assert_same};
 use crate::act::{ActKind, ActView, Acts};
 use crate::block::codec;
 use crate::dtype::DType;
-use crate::kernel::{GROUP, Kernel, Layout, Level, interleave, kernels, select, select_interleaved};
+use crate::kernel::{GROUP, Kernel, Level, RowLayout, interleave, kernels, select, select_interleaved};
 
 /// Every kernel of this machine, and algorithms that other machines run, on arrays.
 fn all() -> impl Iterator<Item = &'static Kernel> {
@@ -44,7 +44,7 @@ fn run_at(offset: usize, kernel: &Kernel, w: &[u8], acts: ActView<'_>) -> Vec<f3
     let mut moved = vec![0xff; offset + w.len()];
     let (rows, cols) = (w.len() / row_bytes(kernel.weight, acts.cols()), acts.cols());
     let mut out = vec![f32::NAN; rows * acts.tokens()];
-    if kernel.layout == Layout::Rows {
+    if kernel.layout == RowLayout::Plain {
         moved[offset..].copy_from_slice(w);
         kernel.mul_mat(&moved[offset..], acts, &mut out);
         return out;
@@ -288,7 +288,7 @@ fn the_table_is_complete_and_ordered() {
         assert!(select(level, DType::IQ2XS).is_none());
         for codec in crate::block::codecs() {
             let interleaved = select_interleaved(level, codec.dtype);
-            assert!(interleaved.is_none_or(|kernel| kernel.level == level && kernel.layout == Layout::Interleaved));
+            assert!(interleaved.is_none_or(|kernel| kernel.level == level && kernel.layout == RowLayout::Interleaved));
         }
     }
 }
@@ -321,7 +321,7 @@ fn interleaving_keeps_every_byte() {
 #[should_panic(expected = "no rows of")]
 fn parts_of_groups_are_refused() {
     let acts = acts(ActKind::Q8x256, 256, &[vec![0.0; 256]]);
-    match kernels().iter().find(|kernel| kernel.layout == Layout::Interleaved && kernel.weight == DType::Q4K) {
+    match kernels().iter().find(|kernel| kernel.layout == RowLayout::Interleaved && kernel.weight == DType::Q4K) {
         Some(kernel) => kernel.mul_mat(&[0; 144], acts.view(), &mut [0.0]),
         // A machine without such kernels.
         None => panic!("144 bytes are no rows of 1152"),

@@ -33,11 +33,12 @@ macro_rules! kernels {
         use crate::dtype::DType;
         use crate::kernel::aarch64::gemv::{self, Form};
         use crate::kernel::aarch64::{float, heads, levels, tile};
-        use crate::kernel::{Kernel, Layout, Level, Run};
+        use crate::kernel::{Kernel, Level, RowLayout, Run};
 
         /// The table of this level, which must have the features.
         pub(super) fn table(level: Level) -> [Kernel; 15] {
-            let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level, layout: Layout::Rows, run };
+            let kernel =
+                |name, weight, act, run: Run| Kernel { name, weight, act, level, layout: RowLayout::Plain, run };
             [
                 kernel(concat!($name, " Q4_K"), DType::Q4K, ActKind::Q8x256, mul_q4_k),
                 kernel(concat!($name, " Q5_K"), DType::Q5K, ActKind::Q8x256, mul_q5_k),

@@ -33,7 +33,7 @@ use crate::act::{ActKind, ActView};
 use crate::dtype::DType;
 use crate::kernel::floats::Work;
 use crate::kernel::vec_ops::VecOps;
-use crate::kernel::{Kernel, Layout, Level, Run};
+use crate::kernel::{Kernel, Level, RowLayout, Run};
 
 /// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
 const PANEL_TOKENS: usize = 7;
@@ -48,7 +48,7 @@ pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
         weight,
         act,
         level: Level::Avx2(token),
-        layout: Layout::Rows,
+        layout: RowLayout::Plain,
         run,
     };
     [
@@ -77,7 +77,7 @@ pub(in crate::kernel) fn interleaved_kernels(token: Avx2) -> impl Iterator<Item 
         weight,
         act,
         level: Level::Avx2(token),
-        layout: Layout::Interleaved,
+        layout: RowLayout::Interleaved,
         run,
     };
     [

@@ -13,7 +13,7 @@ use crate::block::{
     BlockQ6K, BlockQ8_0,
 };
 use crate::dtype::DType;
-use crate::kernel::{Kernel, Layout, Level, Run};
+use crate::kernel::{Kernel, Level, RowLayout, Run};
 
 /// Sixteen lanes; `WIDE` as in [`Lanes::WIDE`].
 #[derive(Clone, Copy)]
@@ -146,7 +146,7 @@ pub(in crate::kernel) fn kernels() -> Vec<Kernel> {
 
 fn of<const WIDE: bool>() -> Vec<Kernel> {
     let kernel =
-        |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, layout: Layout::Rows, run };
+        |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, layout: RowLayout::Plain, run };
     vec![
         kernel("panels of Q4_K", DType::Q4K, ActKind::Q8x256, product::<WIDE, BlockQ4K, Super<WIDE>>),
         kernel("panels of Q5_K", DType::Q5K, ActKind::Q8x256, product::<WIDE, BlockQ5K, Super<WIDE>>),
