@@ -244,21 +244,21 @@ impl<'a> ActView<'a> {
 
     /// int8 values of the `T` tokens from `t` on: `[token][block][group of 4]`, `G` groups a block.
     #[cfg(target_arch = "x86_64")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn quant_blocks<const T: usize, const G: usize>(&self, t: usize) -> [&'a [[[i8; 4]; G]]; T] {
         std::array::from_fn(|i| self.quants(t + i).as_chunks().0.as_chunks().0)
     }
 
     /// Scales of the `T` tokens from `t` on.
     #[cfg(target_arch = "x86_64")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn scale_rows<const T: usize>(&self, t: usize) -> [&'a [f32]; T] {
         std::array::from_fn(|i| self.scales(t + i))
     }
 
     /// Sums of the `T` tokens from `t` on.
     #[cfg(target_arch = "x86_64")]
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sum_rows<const T: usize>(&self, t: usize) -> [&'a [i16]; T] {
         std::array::from_fn(|i| self.sums(t + i))
     }

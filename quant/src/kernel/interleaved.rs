@@ -37,6 +37,11 @@ const fn parts(block_len: usize, bytes: usize) -> Parts {
     Parts { bytes, words: bytes / 4, first: if block_len == 32 { half } else { 0 } }
 }
 
+/// Where the words of a block begin.
+pub(crate) const fn word_offset<B: Block>() -> usize {
+    parts(B::LEN, size_of::<B>()).first
+}
+
 /// Copies whole groups of rows into the interleaved layout.
 ///
 /// # Panics

@@ -84,9 +84,15 @@ pub fn kernels() -> &'static [Kernel] {
                     kernels.extend(x86::avx2::interleaved_kernels(token));
                 }
                 #[cfg(target_arch = "x86_64")]
-                Level::AvxVnni(token) => kernels.extend(x86::avxvnni::kernels(token)),
+                Level::AvxVnni(token) => {
+                    kernels.extend(x86::avxvnni::kernels(token));
+                    kernels.extend(x86::avxvnni::interleaved_kernels(token));
+                }
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512Vnni(token) => kernels.extend(x86::avx512::kernels(token)),
+                Level::Avx512Vnni(token) => {
+                    kernels.extend(x86::avx512::kernels(token));
+                    kernels.extend(x86::avx512::interleaved_kernels(token));
+                }
                 #[cfg(target_arch = "aarch64")]
                 Level::Neon(token) => kernels.extend(aarch64::order::neon(token)),
                 #[cfg(target_arch = "aarch64")]

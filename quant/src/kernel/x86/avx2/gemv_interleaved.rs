@@ -31,7 +31,7 @@ struct ActBlock<'a> {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv_super::<BlockQ4K, 36>(w, acts, out, |w, _, a| {
         let scales = affine_scales(w);
         let mut dots = zeros();
@@ -56,7 +56,7 @@ pub(super) fn q4_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv_super::<BlockQ5K, 44>(w, acts, out, |w, _, a| {
         let scales = affine_scales(w);
         let mut dots = zeros();
@@ -85,7 +85,7 @@ pub(super) fn q5_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     gemv_super::<BlockQ6K, 52>(w, acts, out, |w, d, a| {
         let pairs = even_odd_pairs(a.sums);
         let (mut dots, mut scales) = (zeros(), [zeros(); 16]);
@@ -134,7 +134,7 @@ pub(super) fn q6_k(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
 
 /// `sum += (d · da) · (q·a)` block by block, as the scalar definition has it.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+pub(in crate::kernel::x86) fn q8_0(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     let per_row = acts.cols() / BlockQ8_0::LEN;
     let quads = &acts.quants(0).as_chunks::<4>().0.as_chunks::<8>().0[..per_row];
     let scales = &acts.scales(0)[..per_row];

@@ -14,7 +14,7 @@ mod attention;
 mod attention_q8;
 mod float;
 mod floats;
-mod gemv_interleaved;
+pub(super) mod gemv_interleaved;
 pub(super) mod gemv_low;
 pub(super) mod gemv_small;
 pub(super) mod gemv_super;

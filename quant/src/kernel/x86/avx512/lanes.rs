@@ -96,6 +96,15 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
+    fn eights(_: Avx512Vnni, low: &[u8; 32], high: &[u8; 32]) -> Zmm {
+        // SAFETY: the token proves AVX-512 F; each load is of 32 readable bytes, at any alignment.
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(low.as_ptr().cast()));
+            Zmm(_mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.as_ptr().cast())))
+        }
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, w: Zmm, a: Zmm) -> Zmm {
         // SAFETY: a token made this value, so there is AVX-512 VNNI.
         Zmm(unsafe { _mm512_dpbusd_epi32(self.0, w.0, a.0) })

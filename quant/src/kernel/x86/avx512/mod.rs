@@ -7,7 +7,7 @@ mod vec;
 
 use lanes::Zmm;
 
-use super::vnni::{PANEL_TOKENS, SmallPanel, SuperPanel, formats, level, multiply};
+use super::vnni::{PANEL_TOKENS, SmallPanel, SuperPanel, formats, interleaved, level, multiply, multiply_interleaved};
 use super::{Avx2, Avx512Vnni, avx2};
 use crate::act::ActView;
 use crate::block::{

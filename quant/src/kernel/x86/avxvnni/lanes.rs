@@ -108,6 +108,12 @@ impl Lanes for Pair {
     }
 
     #[inline(always)]
+    fn eights(_: AvxVnni, low: &[u8; 32], high: &[u8; 32]) -> Pair {
+        // SAFETY: the token proves AVX2; each load is of 32 readable bytes, at any alignment.
+        unsafe { Pair(_mm256_loadu_si256(low.as_ptr().cast()), _mm256_loadu_si256(high.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
     fn dot_bytes(self, w: Pair, a: Pair) -> Pair {
         // SAFETY: a token made this value, so there is AVX-VNNI.
         unsafe { Pair(_mm256_dpbusd_avx_epi32(self.0, w.0, a.0), _mm256_dpbusd_avx_epi32(self.1, w.1, a.1)) }

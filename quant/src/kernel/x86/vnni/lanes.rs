@@ -30,6 +30,9 @@ pub(in crate::kernel::x86) trait Lanes:
     /// `[16 rows][4 words]` → `[4 words][16 rows]`.
     fn words<'a>(token: Self::Token, row: impl Fn(usize) -> &'a [u8; 16]) -> [Self; 4];
 
+    /// A word of the first eight rows, and of the others.
+    fn eights(token: Self::Token, low: &[u8; 32], high: &[u8; 32]) -> Self;
+
     /// `self + Σ w·a` over the four bytes of each lane, those of `w` unsigned and those of `a` signed, without saturation.
     fn dot_bytes(self, w: Self, a: Self) -> Self;
 

@@ -16,11 +16,12 @@ mod panel_small;
 mod panel_super;
 #[cfg(test)]
 pub(in crate::kernel) mod portable;
+mod source;
 mod unpack;
 
 pub(super) use gemv::gemv;
 pub(super) use lanes::Lanes;
-pub(super) use level::{PANEL_TOKENS, formats, level};
-pub(super) use panel::multiply;
+pub(super) use level::{PANEL_TOKENS, formats, interleaved, level};
+pub(super) use panel::{multiply, multiply_interleaved};
 pub(super) use panel_small::SmallPanel;
 pub(super) use panel_super::SuperPanel;

@@ -3,9 +3,10 @@
 //! Everything that is called with vectors is marked `#[inline(always)]`: a function of its own would be compiled without
 //! their instructions.
 use super::lanes::{Lanes, ROWS};
+use super::source::{Interleaved, Plain, Source};
 use crate::act::ActView;
 use crate::block::{Block, blocks};
-use crate::kernel::x86::prefetch;
+use crate::kernel::interleaved::Groups;
 
 /// Tokens whose float sums (16 KiB) are kept while the panels pass. Unpacking a panel again for the next ones costs 2 %.
 const BATCH: usize = 256;
@@ -22,7 +23,7 @@ pub(in crate::kernel::x86) trait Panel<V: Lanes, B: Block> {
     fn empty(token: V::Token) -> Self;
 
     /// Fills it with the blocks `first …` of each row, as many as there are.
-    fn unpack(&mut self, token: V::Token, rows: &[&[B]; ROWS], first: usize);
+    fn unpack(&mut self, token: V::Token, rows: impl Source<V>, first: usize);
 
     /// Adds the products with some tokens to their sums.
     fn multiply<const T: usize>(
@@ -37,7 +38,7 @@ pub(in crate::kernel::x86) trait Panel<V: Lanes, B: Block> {
 
 /// `out[t * rows + r]` for blocks `B` in panels `P`.
 #[inline(always)]
-pub(in crate::kernel::x86) fn multiply<V: Lanes, B: Block, P: Panel<V, B>>(
+pub(in crate::kernel::x86) fn multiply<V: Lanes, B: Block + Copy, P: Panel<V, B>>(
     token: V::Token,
     w: &[u8],
     acts: ActView<'_>,
@@ -46,20 +47,47 @@ pub(in crate::kernel::x86) fn multiply<V: Lanes, B: Block, P: Panel<V, B>>(
     let w = blocks::<B>(w);
     let per_row = acts.cols() / B::LEN;
     let rows = w.len() / per_row;
+    for_rows::<V, B, P, _>(token, acts, out, |first| {
+        // Beyond the end the last row again.
+        let mut lanes: [&[B]; ROWS] = [&[]; ROWS];
+        for (r, lane) in lanes.iter_mut().enumerate() {
+            *lane = &w[(first + r).min(rows - 1) * per_row..][..per_row];
+        }
+        Plain(lanes)
+    });
+}
+
+/// As [`multiply`], of interleaved rows; `W` words a block.
+#[inline(always)]
+pub(in crate::kernel::x86) fn multiply_interleaved<V: Lanes, B: Block, P: Panel<V, B>, const W: usize>(
+    token: V::Token,
+    w: &[u8],
+    acts: ActView<'_>,
+    out: &mut [f32],
+) {
+    let groups = Groups::<B, W>::new(w, acts.cols() / B::LEN);
+    for_rows::<V, B, P, _>(token, acts, out, |first| Interleaved(groups.pair(first)));
+}
+
+/// Panels of the rows that `source` gives from a number on.
+#[inline(always)]
+fn for_rows<V: Lanes, B: Block, P: Panel<V, B>, S: Source<V>>(
+    token: V::Token,
+    acts: ActView<'_>,
+    out: &mut [f32],
+    source: impl Fn(usize) -> S,
+) {
+    let rows = out.len() / acts.tokens();
     let mut panel = P::empty(token);
     for t0 in (0..acts.tokens()).step_by(BATCH) {
         let acts = acts.slice(t0..acts.tokens().min(t0 + BATCH));
         for first in (0..rows).step_by(ROWS) {
-            // Beyond the end the last row again.
-            let mut lanes: [&[B]; ROWS] = [&[]; ROWS];
-            for (r, lane) in lanes.iter_mut().enumerate() {
-                *lane = &w[(first + r).min(rows - 1) * per_row..][..per_row];
-            }
+            let source = source(first);
             // The last tile may be larger than what is left of the tokens.
             let mut sums = [V::all_floats(token, 0.0); BATCH + MOST];
-            for b in (0..per_row).step_by(P::BLOCKS) {
-                panel.unpack(token, &lanes, b);
-                for_tiles::<V, B, P>(token, &panel, acts, b, &lanes, &mut sums);
+            for b in (0..source.blocks()).step_by(P::BLOCKS) {
+                panel.unpack(token, source, b);
+                for_tiles::<V, B, P>(token, &panel, acts, b, source, &mut sums);
             }
             let n = ROWS.min(rows - first);
             for (t, sums) in sums[..acts.tokens()].iter().enumerate() {
@@ -69,22 +97,22 @@ pub(in crate::kernel::x86) fn multiply<V: Lanes, B: Block, P: Panel<V, B>>(
     }
 }
 
-/// All tokens in tiles; meanwhile asks for the next panel's blocks, some rows with each tile.
+/// All tokens in tiles; meanwhile asks for the next panel's blocks, a part with each tile.
 #[inline(always)]
 fn for_tiles<V: Lanes, B: Block, P: Panel<V, B>>(
     token: V::Token,
     panel: &P,
     acts: ActView<'_>,
     b: usize,
-    rows: &[&[B]; ROWS],
+    source: impl Source<V>,
     sums: &mut [V::Floats],
 ) {
     let n = acts.tokens();
-    let mut ahead = rows.iter();
+    let mut ahead = 0..ROWS;
     let (mut t, mut left) = (0, n.div_ceil(if V::WIDE { MOST } else { MOST / 2 }));
     while t < n {
-        for row in ahead.by_ref().take(ROWS.div_ceil(left)) {
-            prefetch(row, (b + P::BLOCKS) * size_of::<B>(), P::BLOCKS * size_of::<B>());
+        for part in ahead.by_ref().take(ROWS.div_ceil(left)) {
+            source.ask(part, b + P::BLOCKS, P::BLOCKS);
         }
         left -= 1;
         t += if V::WIDE {

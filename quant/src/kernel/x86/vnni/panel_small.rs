@@ -1,6 +1,7 @@
 //! Panels of blocks of 32, each with a float scale.
-use super::lanes::{Lanes, ROWS};
+use super::lanes::Lanes;
 use super::panel::Panel;
+use super::source::Source;
 use crate::act::ActView;
 use crate::block::Block;
 
@@ -27,15 +28,17 @@ pub(in crate::kernel::x86) trait SmallBlock: Block {
     /// The format has a minimum.
     const MIN: bool;
 
-    /// The levels of a block of each row, `[column / 4]`.
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; GROUPS];
+    /// The levels of block `b` of each row, `[column / 4]`.
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; GROUPS];
 
-    /// The bits of the scale.
-    fn unit(&self) -> u16;
-
-    /// The bits of the minimum, if the format has one.
-    fn min(&self) -> u16 {
-        0
+    /// The scales and, if the format has them, the minimums.
+    #[inline(always)]
+    fn units<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> (V::Floats, V::Floats) {
+        if Self::MIN {
+            // Both in one word.
+            return rows.words(token, b, 0)[0].halves();
+        }
+        (rows.half(token, b), V::all_floats(token, 0.0))
     }
 }
 
@@ -49,20 +52,11 @@ impl<V: Lanes, B: SmallBlock> Panel<V, B> for SmallPanel<V> {
     }
 
     #[inline(always)]
-    fn unpack(&mut self, token: V::Token, rows: &[&[B]; ROWS], first: usize) {
-        self.blocks = BLOCKS.min(rows[0].len() - first);
+    fn unpack(&mut self, token: V::Token, rows: impl Source<V>, first: usize) {
+        self.blocks = BLOCKS.min(rows.blocks() - first);
         for b in 0..self.blocks {
-            let mut blocks = [&rows[0][first + b]; ROWS];
-            let (mut d, mut m) = ([0; ROWS], [0; ROWS]);
-            for r in 0..ROWS {
-                blocks[r] = &rows[r][first + b];
-                (d[r], m[r]) = (blocks[r].unit(), blocks[r].min());
-            }
-            self.q[b] = B::levels(token, &blocks);
-            self.d[b] = V::widen(token, &d);
-            if B::MIN {
-                self.m[b] = V::widen(token, &m);
-            }
+            self.q[b] = B::levels(token, rows, first + b);
+            (self.d[b], self.m[b]) = B::units(token, rows, first + b);
         }
     }
 

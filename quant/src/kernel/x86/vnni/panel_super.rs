@@ -1,6 +1,7 @@
 //! Panels of blocks of 256: integer sums over a block, then one float operation a token.
-use super::lanes::{Lanes, ROWS};
+use super::lanes::Lanes;
 use super::panel::Panel;
+use super::source::Source;
 use crate::act::ActView;
 use crate::block::{Block, SUPER};
 
@@ -32,8 +33,8 @@ pub(in crate::kernel::x86) trait SuperBlock: Block {
     /// The format has minimums.
     const MIN: bool;
 
-    /// Fills the panel.
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>);
+    /// Fills the panel with block `b`.
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>);
 }
 
 impl<V: Lanes, B: SuperBlock> Panel<V, B> for SuperPanel<V> {
@@ -46,12 +47,8 @@ impl<V: Lanes, B: SuperBlock> Panel<V, B> for SuperPanel<V> {
     }
 
     #[inline(always)]
-    fn unpack(&mut self, token: V::Token, rows: &[&[B]; ROWS], first: usize) {
-        let mut blocks = [&rows[0][first]; ROWS];
-        for r in 1..ROWS {
-            blocks[r] = &rows[r][first];
-        }
-        B::unpack(token, blocks, self);
+    fn unpack(&mut self, token: V::Token, rows: impl Source<V>, first: usize) {
+        B::unpack(token, rows, first, self);
     }
 
     /// `sum += da · (d · Σ scale·(q·a) − dmin · Σ min·(Σ a))`.

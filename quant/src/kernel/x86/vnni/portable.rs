@@ -6,7 +6,7 @@ use half::f16;
 
 use super::lanes::{Lanes, ROWS};
 use super::panel::Panel;
-use super::{SmallPanel, SuperPanel, multiply};
+use super::{SmallPanel, SuperPanel, multiply, multiply_interleaved};
 use crate::act::{ActKind, ActView};
 use crate::block::{
     Block, BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
@@ -92,6 +92,11 @@ impl<const WIDE: bool> Lanes for Array<WIDE> {
         from_fn(|k| Array(from_fn(|r| i32::from_le_bytes(row(r).as_chunks().0[k]))))
     }
 
+    fn eights(_: (), low: &[u8; 32], high: &[u8; 32]) -> Self {
+        let (low, high) = (low.as_chunks().0, high.as_chunks().0);
+        Array(from_fn(|r| i32::from_le_bytes(if r < 8 { low[r] } else { high[r - 8] })))
+    }
+
     fn dot_bytes(self, w: Self, a: Self) -> Self {
         let dot = |w: i32, a: i32| -> i32 {
             w.to_le_bytes().into_iter().zip(a.to_le_bytes()).map(|(w, a)| i32::from(w) * i32::from(a as i8)).sum()
@@ -141,7 +146,28 @@ impl<const WIDE: bool> Lanes for Array<WIDE> {
 pub(in crate::kernel) fn kernels() -> Vec<Kernel> {
     let mut kernels = of::<false>();
     kernels.extend(of::<true>());
+    kernels.extend(of_interleaved::<false>());
+    kernels.extend(of_interleaved::<true>());
     kernels
+}
+
+fn of_interleaved<const WIDE: bool>() -> [Kernel; 4] {
+    let layout = RowLayout::Interleaved;
+    let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level: Level::Scalar, layout, run };
+    [
+        kernel("panels of Q4_K, interleaved", DType::Q4K, ActKind::Q8x256, |w, acts, out| {
+            multiply_interleaved::<Array<WIDE>, BlockQ4K, Super<WIDE>, 36>((), w, acts, out);
+        }),
+        kernel("panels of Q5_K, interleaved", DType::Q5K, ActKind::Q8x256, |w, acts, out| {
+            multiply_interleaved::<Array<WIDE>, BlockQ5K, Super<WIDE>, 44>((), w, acts, out);
+        }),
+        kernel("panels of Q6_K, interleaved", DType::Q6K, ActKind::Q8x256, |w, acts, out| {
+            multiply_interleaved::<Array<WIDE>, BlockQ6K, Super<WIDE>, 52>((), w, acts, out);
+        }),
+        kernel("panels of Q8_0, interleaved", DType::Q8_0, ActKind::Q8x32, |w, acts, out| {
+            multiply_interleaved::<Array<WIDE>, BlockQ8_0, Small<WIDE>, 8>((), w, acts, out);
+        }),
+    ]
 }
 
 fn of<const WIDE: bool>() -> Vec<Kernel> {
@@ -166,6 +192,6 @@ fn of<const WIDE: bool>() -> Vec<Kernel> {
 type Super<const WIDE: bool> = SuperPanel<Array<WIDE>>;
 type Small<const WIDE: bool> = SmallPanel<Array<WIDE>>;
 
-fn product<const WIDE: bool, B: Block, P: Panel<Array<WIDE>, B>>(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
+fn product<const WIDE: bool, B: Block + Copy, P: Panel<Array<WIDE>, B>>(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
     multiply::<Array<WIDE>, B, P>((), w, acts, out);
 }

@@ -1,9 +1,10 @@
-//! The formats: where a block's levels and scales lie, for sixteen rows at once.
-use super::lanes::{Lanes, ROWS};
+//! The formats: where a block's levels and scales lie, for sixteen rows at once. Words are those of 32 bits that a block is made of.
+use super::lanes::Lanes;
 use super::panel_small::SmallBlock;
 use super::panel_super::{SuperBlock, SuperPanel};
+use super::source::Source;
 use crate::block::{
-    Block, BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
+    BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
     BlockQ6K, BlockQ8_0, NON_LINEAR,
 };
 
@@ -32,12 +33,10 @@ fn bit<V: Lanes>(token: V::Token, v: V, j: u32, to: u32) -> V {
 }
 
 impl<V: Lanes> SuperPanel<V> {
-    /// Sets the units and the 6-bit scales and minimums from the 16 bytes that blocks of Q4_K and Q5_K begin with; the
-    /// packing is described in block/scales.rs.
+    /// Sets the units and the 6-bit scales and minimums from the four words that blocks of Q4_K and Q5_K begin with; the packing
+    /// is described in block/scales.rs.
     #[inline(always)]
-    fn set_affine<B: Block>(&mut self, token: V::Token, rows: [&B; ROWS]) {
-        let head = |r: usize| rows[r].as_bytes().first_chunk().expect("a block of more than 16 bytes");
-        let [units, scale, min, low] = V::words(token, head);
+    fn set_affine(&mut self, token: V::Token, [units, scale, min, low]: [V; 4]) {
         (self.d, self.dmin) = units.halves();
         let mask = |m| V::all(token, m);
         for j in 0..4 {
@@ -50,12 +49,13 @@ impl<V: Lanes> SuperPanel<V> {
         }
     }
 
-    /// Sets sixteen signed scales.
+    /// Sets sixteen signed scales, one a byte, from words with `zero` added to each of them.
     #[inline(always)]
-    fn set_signed<'a>(&mut self, token: V::Token, scales: impl Fn(usize) -> &'a [u8; 16]) {
-        for (w, words) in V::words(token, scales).into_iter().enumerate() {
+    fn set_signed(&mut self, token: V::Token, scales: [V; 4], zero: i32) {
+        for (w, words) in scales.into_iter().enumerate() {
             for i in 0..4 {
-                self.scales[4 * w + i] = words.byte(i as u32);
+                let scale = words.byte(i as u32);
+                self.scales[4 * w + i] = if zero == 0 { scale } else { scale + V::all(token, -zero) };
             }
         }
     }
@@ -76,10 +76,10 @@ impl SuperBlock for BlockQ4K {
     const MIN: bool = true;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        panel.set_affine(token, rows);
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        panel.set_affine(token, rows.words(token, b, 0));
         for p in 0..8 {
-            let qs = V::words(token, |r| &rows[r].qs.as_chunks().0[p]);
+            let qs = rows.words(token, b, 4 + 4 * p);
             for k in 0..4 {
                 // 64 columns take 32 bytes.
                 let g = 16 * (p / 2) + 4 * (p % 2) + k;
@@ -97,12 +97,12 @@ impl SuperBlock for BlockQ5K {
     const MIN: bool = true;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        panel.set_affine(token, rows);
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        panel.set_affine(token, rows.words(token, b, 0));
         for half in 0..2 {
-            let qh = V::words(token, |r| &rows[r].qh.as_chunks().0[half]);
+            let qh = rows.words(token, b, 4 + 4 * half);
             for i in 0..4 {
-                let qs = V::words(token, |r| &rows[r].qs.as_chunks().0[2 * i + half]);
+                let qs = rows.words(token, b, 12 + 8 * i + 4 * half);
                 for k in 0..4 {
                     let g = 16 * i + 4 * half + k;
                     let [low, high] = nibbles(token, qs[k]);
@@ -122,20 +122,16 @@ impl SuperBlock for BlockQ6K {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        let mut bits = [0; ROWS];
-        for r in 0..ROWS {
-            bits[r] = rows[r].d.bits();
-        }
-        panel.d = V::widen(token, &bits);
-        panel.set_signed(token, |r| zerocopy::transmute_ref!(&rows[r].scales));
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        panel.d = rows.half(token, b);
+        panel.set_signed(token, rows.words(token, b, 48), 0);
         let high = V::all(token, 0x3030_3030);
         for p in 0..4 {
-            // 128 columns take 64 bytes of low bits and 32 of high ones.
+            // 128 columns take 16 words of low bits and 8 of high ones.
             let (n, half) = (p / 2, p % 2);
-            let low = V::words(token, |r| &rows[r].ql.as_chunks().0[4 * n + half]);
-            let low_next = V::words(token, |r| &rows[r].ql.as_chunks().0[4 * n + 2 + half]);
-            let qh = V::words(token, |r| &rows[r].qh.as_chunks().0[p]);
+            let low = rows.words(token, b, 16 * n + 4 * half);
+            let low_next = rows.words(token, b, 16 * n + 8 + 4 * half);
+            let qh = rows.words(token, b, 32 + 4 * p);
             for k in 0..4 {
                 let g = 32 * n + 4 * half + k;
                 let ([a, c], [b, d]) = (nibbles(token, low[k]), nibbles(token, low_next[k]));
@@ -157,20 +153,20 @@ impl SuperBlock for BlockQ3K {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        let (mut bits, mut scales) = ([0; ROWS], [[0; 16]; ROWS]);
-        for r in 0..ROWS {
-            (bits[r], scales[r]) = (rows[r].d.bits(), rows[r].unpack_scales());
-        }
-        panel.d = V::widen(token, &bits);
-        panel.set_signed(token, |r| zerocopy::transmute_ref!(&scales[r]));
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        panel.d = rows.half(token, b);
+        // Four low bits of each scale in two words, two high ones in the third; 32 added.
+        let [_, low, low_next, high] = rows.words(token, b, 23);
+        let high = |j: u32| (high >> (2 * j) & V::all(token, 0x0303_0303)) << 4;
+        let ([s0, s2], [s1, s3]) = (nibbles(token, low), nibbles(token, low_next));
+        panel.set_signed(token, [s0 | high(0), s1 | high(1), s2 | high(2), s3 | high(3)], 32);
         for scale in &mut panel.scales {
             *scale = *scale & V::all(token, 0xffff);
         }
         for p in 0..4 {
             let (n, half) = (p / 2, p % 2);
-            let qs = V::words(token, |r| &rows[r].qs.as_chunks().0[p]);
-            let hmask = V::words(token, |r| &rows[r].hmask.as_chunks().0[half]);
+            let qs = rows.words(token, b, 8 + 4 * p);
+            let hmask = rows.words(token, b, 4 * half);
             for k in 0..4 {
                 for i in 0..4 {
                     let low = qs[k] >> (2 * i) & V::all(token, 0x0303_0303);
@@ -191,13 +187,10 @@ impl SuperBlock for BlockQ2K {
     const MIN: bool = true;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        let (mut d, mut dmin) = ([0; ROWS], [0; ROWS]);
-        for r in 0..ROWS {
-            (d[r], dmin[r]) = (rows[r].d.bits(), rows[r].dmin.bits());
-        }
-        (panel.d, panel.dmin) = (V::widen(token, &d), V::widen(token, &dmin));
-        for (w, words) in V::words(token, |r| &rows[r].scales).into_iter().enumerate() {
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        // The last word.
+        (panel.d, panel.dmin) = rows.words(token, b, 17)[3].halves();
+        for (w, words) in rows.words(token, b, 0).into_iter().enumerate() {
             let nibble = |at: u32| words >> at & V::all(token, 15);
             for i in 0..4 {
                 panel.scales[4 * w + i] = nibble(8 * i as u32);
@@ -208,7 +201,7 @@ impl SuperBlock for BlockQ2K {
             }
         }
         for p in 0..4 {
-            let qs = V::words(token, |r| &rows[r].qs.as_chunks().0[p]);
+            let qs = rows.words(token, b, 4 + 4 * p);
             for k in 0..4 {
                 for i in 0..4 {
                     let g = 32 * (p / 2) + 8 * i as usize + 4 * (p % 2) + k;
@@ -227,18 +220,16 @@ impl SuperBlock for BlockIq4Xs {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn unpack<V: Lanes>(token: V::Token, rows: [&Self; ROWS], panel: &mut SuperPanel<V>) {
-        let (mut bits, mut scales) = ([0; ROWS], [[0; 16]; ROWS]);
-        for r in 0..ROWS {
-            bits[r] = rows[r].d.bits();
-            for (out, scale) in scales[r].iter_mut().zip(rows[r].unpack_scales()) {
-                *out = scale as u8;
-            }
-        }
-        panel.d = V::widen(token, &bits);
-        panel.set_signed(token, |r| &scales[r]);
+    fn unpack<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize, panel: &mut SuperPanel<V>) {
+        // The unit and two high bits of each scale; four low ones. 32 is added.
+        let [head, low, ..] = rows.words(token, b, 0);
+        panel.d = head.halves().0;
         for j in 0..8 {
-            let qs = V::words(token, |r| &rows[r].qs[j]);
+            let (low, high) = (low >> (4 * j) & V::all(token, 15), head >> (16 + 2 * j) & V::all(token, 3));
+            panel.scales[j as usize] = (low | high << 4) + V::all(token, -32);
+        }
+        for j in 0..8 {
+            let qs = rows.words(token, b, 2 + 4 * j);
             for k in 0..4 {
                 let [low, high] = nibbles(token, qs[k]);
                 panel.q[8 * j + k] = low.look_up(&LEVELS);
@@ -248,10 +239,9 @@ impl SuperBlock for BlockIq4Xs {
     }
 }
 
-/// 32 levels of 4 bits: the low halves of 16 bytes, then the high ones.
+/// 32 levels of 4 bits: the low halves of four words, then the high ones.
 #[inline(always)]
-fn levels_4_bits<'a, V: Lanes>(token: V::Token, qs: impl Fn(usize) -> &'a [u8; 16]) -> [V; 8] {
-    let qs = V::words(token, qs);
+fn levels_4_bits<V: Lanes>(token: V::Token, qs: [V; 4]) -> [V; 8] {
     let mut levels = [qs[0]; 8];
     for k in 0..4 {
         [levels[k], levels[k + 4]] = nibbles(token, qs[k]);
@@ -261,24 +251,12 @@ fn levels_4_bits<'a, V: Lanes>(token: V::Token, qs: impl Fn(usize) -> &'a [u8; 1
 
 /// 32 levels of 5 bits, the fifth ones in `qh`.
 #[inline(always)]
-fn levels_5_bits<'a, V: Lanes>(
-    token: V::Token,
-    qs: impl Fn(usize) -> &'a [u8; 16],
-    qh: impl Fn(usize) -> [u8; 4],
-) -> [V; 8] {
-    let mut spread = [[[0; 16]; 2]; ROWS];
-    for r in 0..ROWS {
-        let bits = u32::from_le_bytes(qh(r));
-        for (i, byte) in spread[r].as_flattened_mut().iter_mut().enumerate() {
-            *byte = ((bits >> i & 1) << 4) as u8;
-        }
-    }
+fn levels_5_bits<V: Lanes>(token: V::Token, qs: [V; 4], qh: V) -> [V; 8] {
     let mut levels = levels_4_bits(token, qs);
-    for half in 0..2 {
-        let fifth = V::words(token, |r| &spread[r][half]);
-        for k in 0..4 {
-            levels[4 * half + k] = levels[4 * half + k] | fifth[k];
-        }
+    for (k, level) in levels.iter_mut().enumerate() {
+        // Bit i of four to byte i: the product has it there, and no other bit meets it.
+        let four = qh >> (4 * k as u32) & V::all(token, 15);
+        *level = *level | ((four * V::all(token, 0x0020_4081)) & V::all(token, 0x0101_0101)) << 4;
     }
     levels
 }
@@ -288,24 +266,16 @@ impl SmallBlock for BlockQ8_0 {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
         let mut levels = [V::all(token, 0); 8];
         for half in 0..2 {
-            let qs = V::words(token, |r| {
-                let qs: &[u8; 32] = zerocopy::transmute_ref!(&rows[r].qs);
-                &qs.as_chunks().0[half]
-            });
+            let qs = rows.words(token, b, 4 * half);
             for k in 0..4 {
                 // Adds 128 to each byte.
                 levels[4 * half + k] = qs[k] ^ V::quad(token, [-128; 4]);
             }
         }
         levels
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
     }
 }
 
@@ -314,17 +284,12 @@ impl SmallBlock for BlockIq4Nl {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
-        let mut levels = levels_4_bits::<V>(token, |r| &rows[r].qs);
-        for k in 0..8 {
-            levels[k] = levels[k].look_up(&LEVELS);
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
+        let mut levels = levels_4_bits(token, rows.words(token, b, 0));
+        for level in &mut levels {
+            *level = level.look_up(&LEVELS);
         }
         levels
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
     }
 }
 
@@ -333,13 +298,8 @@ impl SmallBlock for BlockQ4_0 {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
-        levels_4_bits(token, |r| &rows[r].qs)
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
+        levels_4_bits(token, rows.words(token, b, 0))
     }
 }
 
@@ -348,18 +308,8 @@ impl SmallBlock for BlockQ4_1 {
     const MIN: bool = true;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
-        levels_4_bits(token, |r| &rows[r].qs)
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
-    }
-
-    #[inline(always)]
-    fn min(&self) -> u16 {
-        self.m.bits()
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
+        levels_4_bits(token, rows.words(token, b, 1))
     }
 }
 
@@ -368,13 +318,8 @@ impl SmallBlock for BlockQ5_0 {
     const MIN: bool = false;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
-        levels_5_bits(token, |r| &rows[r].qs, |r| rows[r].qh)
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
+        levels_5_bits(token, rows.words(token, b, 1), rows.words(token, b, 0)[0])
     }
 }
 
@@ -383,17 +328,7 @@ impl SmallBlock for BlockQ5_1 {
     const MIN: bool = true;
 
     #[inline(always)]
-    fn levels<V: Lanes>(token: V::Token, rows: &[&Self; ROWS]) -> [V; 8] {
-        levels_5_bits(token, |r| &rows[r].qs, |r| rows[r].qh)
-    }
-
-    #[inline(always)]
-    fn unit(&self) -> u16 {
-        self.d.bits()
-    }
-
-    #[inline(always)]
-    fn min(&self) -> u16 {
-        self.m.bits()
+    fn levels<V: Lanes>(token: V::Token, rows: impl Source<V>, b: usize) -> [V; 8] {
+        levels_5_bits(token, rows.words(token, b, 2), rows.words(token, b, 0)[1])
     }
 }
