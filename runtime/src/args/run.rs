@@ -64,7 +64,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Machine")]
     pub no_warm: bool,
 
-    /// Leave the weights where the file is mapped, even where there is room to move them to huge pages, which decode faster
+    /// Leave the weights where the file is mapped, even where there is room to move them, which makes decoding faster
     #[arg(long, help_heading = "Machine")]
     pub mmap: bool,
 

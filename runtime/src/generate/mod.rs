@@ -95,8 +95,8 @@ impl Text {
     }
 }
 
-/// Tokens after which the model may move. That takes as long as 40 to 80 tokens do, and saves an eighth of those that follow.
-const MOVE_AFTER: usize = 256;
+/// Tokens after which the model may move. That takes as long as 20 to 40 tokens do, and saves a third of those that follow.
+const MOVE_AFTER: usize = 64;
 
 /// What Qwen3's template puts between a thought and the answer.
 const AFTER_THOUGHT: &str = "\n\n";

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use qwren::machine;
-use qwren::model::Model;
+use qwren::model::{Model, Weight};
 use qwren::session::Options;
 use qwren::terminal::escape;
-use qwren_quant::kernel::{Level, select, vec_ops};
+use qwren_quant::kernel::{Level, select, select_interleaved, vec_ops};
 use serde::Serialize;
 
 use crate::units::{bytes, digits};
@@ -147,10 +147,12 @@ impl Report {
     }
 }
 
-/// The kernels that the model's types run on at `level`, then the vector operations.
+/// The kernels that the model's matrices run on at `level`, where they lie now, then the vector operations.
 fn kernels(model: &Model, level: Level) -> Vec<String> {
-    let types: BTreeSet<_> =
-        model.gguf().header().tensors().iter().filter(|t| t.shape.len() > 1).map(|t| t.dtype).collect();
-    let matrices = types.into_iter().filter_map(|t| Some(select(level, t)?.name.to_owned()));
-    matrices.chain([format!("{} vectors", vec_ops(level).name)]).collect()
+    let kernel = |weight: &Weight| {
+        let interleaved = select_interleaved(level, weight.info.dtype).filter(|_| weight.copy.is_whole());
+        Some(interleaved.or_else(|| select(level, weight.info.dtype))?.name.to_owned())
+    };
+    let matrices: BTreeSet<_> = model.matrices().filter_map(kernel).collect();
+    matrices.into_iter().chain([format!("{} vectors", vec_ops(level).name)]).collect()
 }
