@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use qwren::machine;
 use qwren::model::{Copier, Model};
+use qwren::session::Session;
 use qwren_quant::gguf::PIECE;
-use qwren_quant::kernel::Level;
 
 use crate::console::Console;
 use crate::units::bytes;
@@ -48,8 +48,8 @@ const NICE: i32 = 10;
 
 /// Moves a model's weights to memory of the process beside other work. Dropped, it ends early.
 pub struct Mover {
-    /// What has not begun to move.
-    copier: Option<Copier>,
+    /// It may begin, and has not.
+    ready: bool,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
@@ -59,21 +59,20 @@ impl Mover {
     /// cache and the system's own copy of the files, which others and the next start want to find.
     pub fn new(model: &Model, cache: u64) -> Mover {
         let need = model.gguf().file_len().saturating_mul(2).saturating_add(cache);
-        // No more than a service: without it the model is used where it is.
-        let level = Level::detect().ok().filter(|_| machine::has_room_for(need));
-        let copier = level.and_then(|level| Copier::new(model, level).ok());
-        Mover { copier, thread: None, stop: Arc::default() }
+        Mover { ready: machine::has_room_for(need), thread: None, stop: Arc::default() }
     }
 
     /// One that never begins.
     pub fn idle() -> Mover {
-        Mover { copier: None, thread: None, stop: Arc::default() }
+        Mover { ready: false, thread: None, stop: Arc::default() }
     }
 
-    /// Begins, if it has not: when nobody waits for the model or much will be decoded, since moving takes longer than reading a
-    /// short prompt and writing a short answer.
-    pub fn begin(&mut self) {
-        let Some(copier) = self.copier.take() else { return };
+    /// Begins, if it has not, to move what `session` computes with here: when nobody waits for the model or much will be decoded,
+    /// since moving takes longer than reading a short prompt and writing a short answer.
+    pub fn begin(&mut self, session: &Session<'_>) {
+        let Some(level) = session.level().filter(|_| std::mem::take(&mut self.ready)) else { return };
+        // No more than a service: without it the model is used where it is.
+        let Ok(copier) = Copier::new(session.model(), level, session.weights_here()) else { return };
         let stop = self.stop.clone();
         let work = move || {
             // Linux takes this as of the thread that asks. Where it is refused, the work is shared evenly.
@@ -85,8 +84,8 @@ impl Mover {
     }
 
     /// Begins and waits for the end.
-    pub fn finish(mut self) {
-        self.begin();
+    pub fn finish(mut self, session: &Session<'_>) {
+        self.begin(session);
         if let Some(thread) = self.thread.take() {
             // It doesn't panic, and if it did the model would be where it was.
             let _ = thread.join();

@@ -30,7 +30,8 @@ fn copies_give_the_same_bits() {
             let (_file, model) = model(&sizes, dtype);
             let mut session = Session::new(&model, &exact(64)).expect("a session");
             let want = logits(&mut session);
-            let copier = Copier::new(&model, session.level().expect("a level")).expect("a copier");
+            let copier =
+                Copier::new(&model, session.level().expect("a level"), session.weights_here()).expect("a copier");
             copier.run(&NEVER, &mut |_| ()).expect("copies");
             assert!(model.matrices().all(|weight| weight.copy.is_whole()), "{dtype:?}");
             let got = logits(&mut session);
@@ -44,7 +45,7 @@ fn copies_may_be_made_while_the_model_computes() {
     let (_file, model) = model(&Sizes { layers: 6, vocab: 5000, ..WIDE }, DType::Q4K);
     let mut session = Session::new(&model, &exact(64)).expect("a session");
     let want = logits(&mut session);
-    let copier = Copier::new(&model, session.level().expect("a level")).expect("a copier");
+    let copier = Copier::new(&model, session.level().expect("a level"), session.weights_here()).expect("a copier");
     let whole = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -66,9 +67,11 @@ fn a_file_that_became_shorter_is_an_error_and_its_map_serves() {
     let mut session = Session::new(&model, &exact(64)).expect("a session");
     let level = session.level().expect("a level");
     let want = logits(&mut session);
-    let copier = Copier::new(&model, level).expect("a copier");
+    let copier = Copier::new(&model, level, model.matrices()).expect("a copier");
     let stopped = AtomicBool::new(true);
-    Copier::new(&model, level).and_then(|copier| copier.run(&stopped, &mut |_| ())).expect("nothing to do");
+    Copier::new(&model, level, model.matrices())
+        .and_then(|copier| copier.run(&stopped, &mut |_| ()))
+        .expect("nothing to do");
     assert_eq!(logits(&mut session), want);
     // Nobody computes with what is gone.
     drop(session);

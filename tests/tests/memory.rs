@@ -34,7 +34,9 @@ fn p3_a_run_takes_the_file_the_cache_and_little_more() {
     session.eval(&ids, &NEVER, &mut |_, _| ()).expect("evaluation");
     // Into memory of the process, as the program does it: what has moved is not held twice.
     let (mut moved, level) = (0, session.level().expect("a level"));
-    Copier::new(&model, level).and_then(|copier| copier.run(&NEVER, &mut |bytes| moved = bytes)).expect("a move");
+    Copier::new(&model, level, model.matrices())
+        .and_then(|copier| copier.run(&NEVER, &mut |bytes| moved = bytes))
+        .expect("a move");
     session.eval(&[1], &NEVER, &mut |_, _| ()).expect("evaluation");
     let cache = model.hparams().kv_bytes_per_position(KvType::F16, KvType::F16) * ctx as u64;
     let most = model.gguf().file_len() + cache + WORK_BYTES;

@@ -106,7 +106,7 @@ impl<'m> Conversation<'m> {
 
     /// Nobody waits for the model now: it may move to where it is faster.
     pub fn rest(&mut self) {
-        self.setup.mover.begin();
+        self.setup.mover.begin(&self.session);
     }
 
     /// The cache.

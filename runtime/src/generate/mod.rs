@@ -237,7 +237,7 @@ impl Answer {
             };
             self.timings.decoded += next.len();
             if self.timings.decoded >= MOVE_AFTER {
-                engine.mover.begin();
+                engine.mover.begin(engine.session);
             }
         }
     }

@@ -98,11 +98,15 @@ struct Job {
 }
 
 impl Copier {
-    /// One for the weights that sessions at `level` multiply with.
+    /// One for the `weights` of a model that sessions at `level` multiply with.
     ///
     /// # Errors
     /// No more files can be opened.
-    pub fn new(model: &Model, level: Level) -> io::Result<Copier> {
+    pub fn new<'m>(
+        model: &'m Model,
+        level: Level,
+        weights: impl IntoIterator<Item = &'m Weight>,
+    ) -> io::Result<Copier> {
         let readers = model.gguf().parts().iter().map(|part| part.reader()).collect::<io::Result<_>>()?;
         let job = |weight: &Weight| Job {
             part: weight.info.part,
@@ -114,7 +118,7 @@ impl Copier {
             cols: weight.cols,
             copy: weight.copy.clone(),
         };
-        let mut jobs: Vec<Job> = model.matrices().map(job).collect();
+        let mut jobs: Vec<Job> = weights.into_iter().map(job).collect();
         jobs.sort_by_key(|job| (job.part, job.span.start));
         Ok(Copier { readers, jobs })
     }

@@ -3,6 +3,7 @@ use super::{EvalError, Options, Session};
 use crate::arch::EngineError;
 use crate::gpu::check::Here;
 use crate::gpu::{self, Event, Fault, Placement, Settings, Tell};
+use crate::model::{Layer, Weight};
 use std::sync::atomic::AtomicBool;
 
 impl Session<'_> {
@@ -53,6 +54,14 @@ impl Session<'_> {
     /// Which layers are computed where, when not all are here.
     pub fn placement(&self) -> Option<&Placement> {
         self.remote.as_ref().map(|remote| remote.placement())
+    }
+
+    /// The weights that this process computes with.
+    pub fn weights_here(&self) -> Vec<&Weight> {
+        let model = self.model;
+        let (there, output) = self.placement().map_or((0, false), |placement| (placement.there, placement.output));
+        let layers = model.layers()[there..].iter().flat_map(Layer::matrices);
+        layers.chain((!output).then(|| model.output())).collect()
     }
 
     /// Runs the other process's layers on the embeddings of `tokens` in `self.x`, in place, and says how many those are. None

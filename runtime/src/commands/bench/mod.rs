@@ -65,8 +65,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let decode_ctx = depths.iter().copied().max().unwrap_or(0) as usize + decode;
     // One position more: at depth 0 the first token is evaluated before the clock starts.
     let options = args.run.options(prefill_ctx.max(decode_ctx + 1));
-    // What is measured is how it runs in the long run.
-    args.run.prepare(&model, &options, console)?.finish();
+    let mover = args.run.prepare(&model, &options, console)?;
 
     let threads = options.threads.decode.max(options.threads.prefill);
     let limits = report::Limits {
@@ -74,6 +73,8 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         macs_per_s: arithmetic_speed::macs_per_s(threads, vec_ops(Level::detect()?)),
     };
     let mut session = args.run.session(&model, &options, console)?;
+    // What is measured is how it runs in the long run.
+    mover.finish(&session);
     let work = work::Work::of(&model, &options, limits);
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);
