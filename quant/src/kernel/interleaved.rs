@@ -3,9 +3,6 @@
 //! A vector of 32 bytes then holds the same four bytes of eight rows, a lane is a row, and nothing has to be transposed, nor
 //! summed across lanes. The bytes of a group of eight rows are, of each block, `[word][row]` in words of 32 bits, and after the
 //! words of all blocks the half-precision numbers of formats whose blocks are no whole words, `[block][row]`.
-use std::marker::PhantomData;
-
-use crate::block::Block;
 use crate::dtype::DType;
 
 /// Rows side by side.
@@ -20,26 +17,21 @@ pub enum RowLayout {
     Interleaved,
 }
 
-/// The parts of a block.
+/// The parts of a block, as they lie in a group.
 #[derive(Clone, Copy)]
-struct Parts {
+pub(super) struct Parts {
     /// Bytes of a block.
     bytes: usize,
     /// Whole words.
-    words: usize,
+    pub(super) words: usize,
     /// Where they start: the number that is no word stands before them in blocks of 32 values, else behind them.
-    first: usize,
+    pub(super) first: usize,
 }
 
-const fn parts(block_len: usize, bytes: usize) -> Parts {
+pub(super) const fn parts(block_len: usize, bytes: usize) -> Parts {
     let half = bytes % 4;
     assert!(half == 0 || half == 2, "words and at most one half-precision number");
     Parts { bytes, words: bytes / 4, first: if block_len == 32 { half } else { 0 } }
-}
-
-/// Where the words of a block begin.
-pub(crate) const fn word_offset<B: Block>() -> usize {
-    parts(B::LEN, size_of::<B>()).first
 }
 
 /// Copies whole groups of rows into the interleaved layout.
@@ -67,63 +59,5 @@ pub fn interleave(weight: DType, cols: usize, rows: &[u8], out: &mut [u8]) {
                 }
             }
         }
-    }
-}
-
-/// A group of rows in blocks of `W` words.
-#[derive(Clone, Copy)]
-pub(crate) struct Group<'a, const W: usize> {
-    /// `[block][word]`, each `[row]`.
-    pub(crate) words: &'a [[[u8; 4 * GROUP]; W]],
-    /// `[block]`, each `[row]`; empty for formats of whole words.
-    pub(crate) halves: &'a [[u8; 2 * GROUP]],
-}
-
-/// The groups of rows of `per_row` blocks `B`, which have `W` words.
-pub(crate) struct Groups<'a, B, const W: usize> {
-    w: &'a [u8],
-    per_row: usize,
-    block: PhantomData<B>,
-}
-
-impl<'a, B: Block, const W: usize> Groups<'a, B, W> {
-    /// # Panics
-    /// When there is none.
-    #[inline(always)]
-    pub(crate) fn new(w: &'a [u8], per_row: usize) -> Groups<'a, B, W> {
-        const { assert!(W == parts(B::LEN, size_of::<B>()).words, "the words of a block") };
-        let groups = Groups { w, per_row, block: PhantomData };
-        assert!(groups.count() > 0, "no rows");
-        groups
-    }
-
-    #[inline(always)]
-    fn bytes(&self) -> usize {
-        GROUP * self.per_row * size_of::<B>()
-    }
-
-    /// Their number.
-    #[inline(always)]
-    pub(crate) fn count(&self) -> usize {
-        self.w.len() / self.bytes()
-    }
-
-    /// Group `i`, or the last one beyond the end.
-    #[inline(always)]
-    pub(crate) fn get(&self, i: usize) -> Group<'a, W> {
-        let group = &self.w[i.min(self.count() - 1) * self.bytes()..][..self.bytes()];
-        let (words, halves) = group.split_at(self.per_row * W * 4 * GROUP);
-        let (words, halves) = (words.as_chunks().0.as_chunks().0, halves.as_chunks().0);
-        // Said once more for the loops over the blocks.
-        Group {
-            words: &words[..self.per_row],
-            halves: if halves.is_empty() { halves } else { &halves[..self.per_row] },
-        }
-    }
-
-    /// The two groups from row `first` on.
-    #[inline(always)]
-    pub(crate) fn pair(&self, first: usize) -> [Group<'a, W>; 2] {
-        [self.get(first / GROUP), self.get(first / GROUP + 1)]
     }
 }

@@ -4,6 +4,7 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod avxvnni;
+mod groups;
 pub(super) mod sse2;
 pub(super) mod vnni;
 

@@ -9,7 +9,8 @@ use super::gemv_super::levels_q6_k;
 use super::lanes::*;
 use crate::act::ActView;
 use crate::block::{Block, BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0, SUPER};
-use crate::kernel::interleaved::{GROUP, Group, Groups};
+use crate::kernel::GROUP;
+use crate::kernel::x86::groups::{Group, Groups};
 use crate::kernel::x86::prefetch_to;
 
 /// How far ahead weights are asked for, in the second-level cache: memory has the time to answer. Less far, or in the first

@@ -35,11 +35,8 @@ use crate::kernel::floats::Work;
 use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, RowLayout, Run};
 
-/// From this many tokens on, unpacking a panel costs less than reading the blocks once a token.
+/// From this many tokens on, unpacking a panel of rows costs less than reading the blocks once a token.
 const PANEL_TOKENS: usize = 7;
-
-/// As `PANEL_TOKENS`, of interleaved rows.
-const INTERLEAVED_PANEL_TOKENS: usize = 4;
 
 /// The matrix products of this level.
 pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
@@ -102,7 +99,7 @@ pub(in crate::kernel) fn run(token: Avx2, work: impl Work) {
 
 /// Few tokens by GEMV, more by panels: the results are the same bits.
 macro_rules! mul_quantized {
-    ($name:ident, $gemv:path, $gemm:path, $panel_tokens:ident) => {
+    ($name:ident, $gemv:path, $gemm:path, $panel_tokens:expr) => {
         #[target_feature(enable = "avx2,fma,f16c")]
         fn $name(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
             if acts.tokens() >= $panel_tokens {
@@ -128,7 +125,8 @@ mul_quantized!(mul_q4_0, gemv_small::q4_0, panel_small::q4_0, PANEL_TOKENS);
 mul_quantized!(mul_q4_1, gemv_small::q4_1, panel_small::q4_1, PANEL_TOKENS);
 mul_quantized!(mul_q5_0, gemv_small::q5_0, panel_small::q5_0, PANEL_TOKENS);
 mul_quantized!(mul_q5_1, gemv_small::q5_1, panel_small::q5_1, PANEL_TOKENS);
-mul_quantized!(mul_q4_k_interleaved, gemv_interleaved::q4_k, panel_super::q4_k_interleaved, INTERLEAVED_PANEL_TOKENS);
-mul_quantized!(mul_q5_k_interleaved, gemv_interleaved::q5_k, panel_super::q5_k_interleaved, INTERLEAVED_PANEL_TOKENS);
-mul_quantized!(mul_q6_k_interleaved, gemv_interleaved::q6_k, panel_super::q6_k_interleaved, INTERLEAVED_PANEL_TOKENS);
-mul_quantized!(mul_q8_0_interleaved, gemv_interleaved::q8_0, panel_signed::q8_0_interleaved, INTERLEAVED_PANEL_TOKENS);
+// Of interleaved rows panels are unpacked without transposing.
+mul_quantized!(mul_q4_k_interleaved, gemv_interleaved::q4_k, panel_super::q4_k_interleaved, 6);
+mul_quantized!(mul_q5_k_interleaved, gemv_interleaved::q5_k, panel_super::q5_k_interleaved, 4);
+mul_quantized!(mul_q6_k_interleaved, gemv_interleaved::q6_k, panel_super::q6_k_interleaved, 3);
+mul_quantized!(mul_q8_0_interleaved, gemv_interleaved::q8_0, panel_signed::q8_0_interleaved, 6);

@@ -9,7 +9,7 @@ use super::lanes::*;
 use super::panel::{Pair, ROWS, TOKENS, multiply};
 use crate::act::ActView;
 use crate::block::{Block, BlockIq4Nl, BlockIq4Xs, BlockQ8_0, blocks};
-use crate::kernel::interleaved::Groups;
+use crate::kernel::x86::groups::Groups;
 
 /// Runs of 32 columns in a panel.
 const RUNS: usize = 8;

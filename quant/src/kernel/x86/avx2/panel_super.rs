@@ -7,7 +7,7 @@ use super::lanes::*;
 use super::panel::{Columns, Pair, ROWS, TOKENS, empty_columns, multiply};
 use crate::act::ActView;
 use crate::block::{Block, BlockQ2K, BlockQ3K, BlockQ4K, BlockQ5K, BlockQ6K, SUPER, blocks};
-use crate::kernel::interleaved::{Group, Groups};
+use crate::kernel::x86::groups::{Group, Groups};
 
 /// 16 rows × 256 columns.
 struct Panel {

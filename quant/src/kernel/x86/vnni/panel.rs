@@ -6,7 +6,7 @@ use super::lanes::{Lanes, ROWS};
 use super::source::{Interleaved, Plain, Source};
 use crate::act::ActView;
 use crate::block::{Block, blocks};
-use crate::kernel::interleaved::Groups;
+use crate::kernel::x86::groups::Groups;
 
 /// Tokens whose float sums (16 KiB) are kept while the panels pass. Unpacking a panel again for the next ones costs 2 %.
 const BATCH: usize = 256;

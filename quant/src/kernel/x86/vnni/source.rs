@@ -1,7 +1,7 @@
 //! Where a panel's sixteen rows lie: one after the other, or in two interleaved groups of eight.
 use super::lanes::{Lanes, ROWS};
 use crate::block::Block;
-use crate::kernel::interleaved::{Group, word_offset};
+use crate::kernel::x86::groups::{Group, word_offset};
 use crate::kernel::x86::prefetch;
 
 /// Sixteen rows of blocks.
