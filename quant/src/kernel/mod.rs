@@ -79,20 +79,11 @@ pub fn kernels() -> &'static [Kernel] {
             match level {
                 Level::Scalar => kernels.extend(scalar::kernels()),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2(token) => {
-                    kernels.extend(x86::avx2::kernels(token));
-                    kernels.extend(x86::avx2::interleaved_kernels(token));
-                }
+                Level::Avx2(token) => kernels.extend(x86::avx2::kernels(token)),
                 #[cfg(target_arch = "x86_64")]
-                Level::AvxVnni(token) => {
-                    kernels.extend(x86::avxvnni::kernels(token));
-                    kernels.extend(x86::avxvnni::interleaved_kernels(token));
-                }
+                Level::AvxVnni(token) => kernels.extend(x86::avxvnni::kernels(token)),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512Vnni(token) => {
-                    kernels.extend(x86::avx512::kernels(token));
-                    kernels.extend(x86::avx512::interleaved_kernels(token));
-                }
+                Level::Avx512Vnni(token) => kernels.extend(x86::avx512::kernels(token)),
                 #[cfg(target_arch = "aarch64")]
                 Level::Neon(token) => kernels.extend(aarch64::order::neon(token)),
                 #[cfg(target_arch = "aarch64")]

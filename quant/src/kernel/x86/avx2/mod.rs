@@ -39,7 +39,11 @@ use crate::kernel::{Kernel, Level, RowLayout, Run};
 const PANEL_TOKENS: usize = 7;
 
 /// The matrix products of this level.
-pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
+pub(in crate::kernel) fn kernels(token: Avx2) -> impl Iterator<Item = Kernel> {
+    plain(token).into_iter().chain(interleaved(token))
+}
+
+fn plain(token: Avx2) -> [Kernel; 15] {
     let kernel = |name, weight, act, run: Run| Kernel {
         name,
         weight,
@@ -67,8 +71,7 @@ pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 15] {
     ]
 }
 
-/// The products of interleaved rows.
-pub(in crate::kernel) fn interleaved_kernels(token: Avx2) -> impl Iterator<Item = Kernel> {
+fn interleaved(token: Avx2) -> [Kernel; 4] {
     let kernel = |name, weight, act, run: Run| Kernel {
         name,
         weight,
@@ -78,12 +81,11 @@ pub(in crate::kernel) fn interleaved_kernels(token: Avx2) -> impl Iterator<Item 
         run,
     };
     [
-        kernel("avx2 Q4_K interleaved", DType::Q4K, ActKind::Q8x256, mul_q4_k_interleaved as Run),
+        kernel("avx2 Q4_K interleaved", DType::Q4K, ActKind::Q8x256, mul_q4_k_interleaved),
         kernel("avx2 Q5_K interleaved", DType::Q5K, ActKind::Q8x256, mul_q5_k_interleaved),
         kernel("avx2 Q6_K interleaved", DType::Q6K, ActKind::Q8x256, mul_q6_k_interleaved),
         kernel("avx2 Q8_0 interleaved", DType::Q8_0, ActKind::Q8x32, mul_q8_0_interleaved),
     ]
-    .into_iter()
 }
 
 /// The vector operations of this level.

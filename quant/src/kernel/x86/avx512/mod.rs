@@ -7,7 +7,7 @@ mod vec;
 
 use lanes::Zmm;
 
-use super::vnni::{PANEL_TOKENS, SmallPanel, SuperPanel, formats, interleaved, level, multiply, multiply_interleaved};
+use super::vnni::{PANEL_TOKENS, SmallPanel, SuperPanel, formats, level, multiply, multiply_interleaved};
 use super::{Avx2, Avx512Vnni, avx2};
 use crate::act::ActView;
 use crate::block::{
@@ -16,6 +16,6 @@ use crate::block::{
 };
 use crate::dtype::DType;
 use crate::kernel::vec_ops::VecOps;
-use crate::kernel::{Kernel, Level, Run};
+use crate::kernel::{Kernel, Level, RowLayout, Run};
 
 level!(Avx512Vnni, "avx512vnni", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Zmm);

@@ -10,20 +10,9 @@ macro_rules! level {
     ($token:ident, $name:literal, $features:literal, $vector:ty) => {
         /// The matrix products of this level.
         pub(in crate::kernel) fn kernels(token: $token) -> impl Iterator<Item = Kernel> {
-            avx2::kernels(token.avx2()).into_iter().map(move |kernel| {
+            avx2::kernels(token.avx2()).map(move |kernel| {
                 let level = Level::$token(token);
-                match faster(kernel.weight) {
-                    Some((name, run)) => Kernel { name, level, run, ..kernel },
-                    None => Kernel { level, ..kernel },
-                }
-            })
-        }
-
-        /// The products of interleaved rows.
-        pub(in crate::kernel) fn interleaved_kernels(token: $token) -> impl Iterator<Item = Kernel> {
-            avx2::interleaved_kernels(token.avx2()).map(move |kernel| {
-                let level = Level::$token(token);
-                match faster_interleaved(kernel.weight) {
+                match faster(kernel.weight, kernel.layout) {
                     Some((name, run)) => Kernel { name, level, run, ..kernel },
                     None => Kernel { level, ..kernel },
                 }
@@ -35,38 +24,42 @@ macro_rules! level {
             &vec::OPS
         }
 
-        formats! { $token, $name, $features, $vector:
-            mul_q4_k: Q4K "Q4_K", gemv::q4_k, BlockQ4K, SuperPanel;
-            mul_q5_k: Q5K "Q5_K", gemv::q5_k, BlockQ5K, SuperPanel;
-            mul_q6_k: Q6K "Q6_K", gemv::q6_k, BlockQ6K, SuperPanel;
-            mul_q3_k: Q3K "Q3_K", avx2::gemv_low::q3_k, BlockQ3K, SuperPanel;
-            mul_q2_k: Q2K "Q2_K", avx2::gemv_low::q2_k, BlockQ2K, SuperPanel;
-            mul_iq4_xs: IQ4XS "IQ4_XS", avx2::gemv_low::iq4_xs, BlockIq4Xs, SuperPanel;
-            mul_q8_0: Q8_0 "Q8_0", avx2::gemv_small::q8_0, BlockQ8_0, SmallPanel;
-            mul_q4_0: Q4_0 "Q4_0", avx2::gemv_small::q4_0, BlockQ4_0, SmallPanel;
-            mul_q4_1: Q4_1 "Q4_1", avx2::gemv_small::q4_1, BlockQ4_1, SmallPanel;
-            mul_q5_0: Q5_0 "Q5_0", avx2::gemv_small::q5_0, BlockQ5_0, SmallPanel;
-            mul_q5_1: Q5_1 "Q5_1", avx2::gemv_small::q5_1, BlockQ5_1, SmallPanel;
-            mul_iq4_nl: IQ4NL "IQ4_NL", avx2::gemv_small::iq4_nl, BlockIq4Nl, SmallPanel;
-        }
+        type Super = SuperPanel<$vector>;
+        type Small = SmallPanel<$vector>;
 
-        interleaved! { $token, $name, $features, $vector:
-            mul_q4_k_interleaved: Q4K "Q4_K interleaved", avx2::gemv_interleaved::q4_k, BlockQ4K, 36, SuperPanel;
-            mul_q5_k_interleaved: Q5K "Q5_K interleaved", avx2::gemv_interleaved::q5_k, BlockQ5K, 44, SuperPanel;
-            mul_q6_k_interleaved: Q6K "Q6_K interleaved", avx2::gemv_interleaved::q6_k, BlockQ6K, 52, SuperPanel;
-            mul_q8_0_interleaved: Q8_0 "Q8_0 interleaved", avx2::gemv_interleaved::q8_0, BlockQ8_0, 8, SmallPanel;
+        formats! { $token, $name, $features:
+            mul_q4_k: Q4K Plain "Q4_K", gemv::q4_k, multiply::<$vector, BlockQ4K, Super>;
+            mul_q5_k: Q5K Plain "Q5_K", gemv::q5_k, multiply::<$vector, BlockQ5K, Super>;
+            mul_q6_k: Q6K Plain "Q6_K", gemv::q6_k, multiply::<$vector, BlockQ6K, Super>;
+            mul_q3_k: Q3K Plain "Q3_K", avx2::gemv_low::q3_k, multiply::<$vector, BlockQ3K, Super>;
+            mul_q2_k: Q2K Plain "Q2_K", avx2::gemv_low::q2_k, multiply::<$vector, BlockQ2K, Super>;
+            mul_iq4_xs: IQ4XS Plain "IQ4_XS", avx2::gemv_low::iq4_xs, multiply::<$vector, BlockIq4Xs, Super>;
+            mul_q8_0: Q8_0 Plain "Q8_0", avx2::gemv_small::q8_0, multiply::<$vector, BlockQ8_0, Small>;
+            mul_q4_0: Q4_0 Plain "Q4_0", avx2::gemv_small::q4_0, multiply::<$vector, BlockQ4_0, Small>;
+            mul_q4_1: Q4_1 Plain "Q4_1", avx2::gemv_small::q4_1, multiply::<$vector, BlockQ4_1, Small>;
+            mul_q5_0: Q5_0 Plain "Q5_0", avx2::gemv_small::q5_0, multiply::<$vector, BlockQ5_0, Small>;
+            mul_q5_1: Q5_1 Plain "Q5_1", avx2::gemv_small::q5_1, multiply::<$vector, BlockQ5_1, Small>;
+            mul_iq4_nl: IQ4NL Plain "IQ4_NL", avx2::gemv_small::iq4_nl, multiply::<$vector, BlockIq4Nl, Small>;
+            mul_q4_k_interleaved: Q4K Interleaved "Q4_K interleaved", avx2::gemv_interleaved::q4_k,
+                multiply_interleaved::<$vector, BlockQ4K, Super, 36>;
+            mul_q5_k_interleaved: Q5K Interleaved "Q5_K interleaved", avx2::gemv_interleaved::q5_k,
+                multiply_interleaved::<$vector, BlockQ5K, Super, 44>;
+            mul_q6_k_interleaved: Q6K Interleaved "Q6_K interleaved", avx2::gemv_interleaved::q6_k,
+                multiply_interleaved::<$vector, BlockQ6K, Super, 52>;
+            mul_q8_0_interleaved: Q8_0 Interleaved "Q8_0 interleaved", avx2::gemv_interleaved::q8_0,
+                multiply_interleaved::<$vector, BlockQ8_0, Small, 8>;
         }
     };
 }
 
-/// Each format's product, and the table of them. Few tokens by GEMV, more by panels: the results are the same bits.
+/// Each format's product in a layout, and the table of them. Few tokens by GEMV, more by panels: the results are the same bits.
 macro_rules! formats {
-    ($token:ident, $name:literal, $features:literal, $vector:ty:
-     $($mul:ident: $dtype:ident $of:literal, $gemv:path, $block:ident, $panel:ident;)*) => {
-        /// The name and the function for a format that this level is faster in than AVX2.
-        fn faster(weight: DType) -> Option<(&'static str, Run)> {
-            Some(match weight {
-                $(DType::$dtype => (concat!($name, " ", $of), $mul),)*
+    ($token:ident, $name:literal, $features:literal:
+     $($mul:ident: $dtype:ident $layout:ident $of:literal, $gemv:path, $gemm:path;)*) => {
+        /// The name and the function for a format and a layout that this level is faster in than AVX2.
+        fn faster(weight: DType, layout: RowLayout) -> Option<(&'static str, Run)> {
+            Some(match (weight, layout) {
+                $((DType::$dtype, RowLayout::$layout) => (concat!($name, " ", $of), $mul),)*
                 _ => return None,
             })
         }
@@ -76,7 +69,7 @@ macro_rules! formats {
             fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                 if acts.tokens() >= PANEL_TOKENS {
                     // Whoever may call this has the instructions.
-                    return multiply::<$vector, $block, $panel<$vector>>($token(Avx2(())), w, acts, out);
+                    return $gemm($token(Avx2(())), w, acts, out);
                 }
                 let rows = out.len() / acts.tokens();
                 for (t, out) in out.chunks_exact_mut(rows).enumerate() {
@@ -86,32 +79,4 @@ macro_rules! formats {
         )*
     };
 }
-
-/// As `formats`, of interleaved rows, with blocks of `$words` words.
-macro_rules! interleaved {
-    ($token:ident, $name:literal, $features:literal, $vector:ty:
-     $($mul:ident: $dtype:ident $of:literal, $gemv:path, $block:ident, $words:literal, $panel:ident;)*) => {
-        /// As `faster`.
-        fn faster_interleaved(weight: DType) -> Option<(&'static str, Run)> {
-            Some(match weight {
-                $(DType::$dtype => (concat!($name, " ", $of), $mul),)*
-                _ => return None,
-            })
-        }
-
-        $(
-        #[target_feature(enable = $features)]
-        fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
-            if acts.tokens() >= PANEL_TOKENS {
-                // Whoever may call this has the instructions.
-                return multiply_interleaved::<$vector, $block, $panel<$vector>, $words>($token(Avx2(())), w, acts, out);
-            }
-            let rows = out.len() / acts.tokens();
-            for (t, out) in out.chunks_exact_mut(rows).enumerate() {
-                $gemv(w, acts.slice(t..t + 1), out);
-            }
-        }
-        )*
-    };
-}
-pub(in crate::kernel::x86) use {formats, interleaved, level};
+pub(in crate::kernel::x86) use {formats, level};

@@ -21,7 +21,7 @@ mod unpack;
 
 pub(super) use gemv::gemv;
 pub(super) use lanes::Lanes;
-pub(super) use level::{PANEL_TOKENS, formats, interleaved, level};
+pub(super) use level::{PANEL_TOKENS, formats, level};
 pub(super) use panel::{multiply, multiply_interleaved};
 pub(super) use panel_small::SmallPanel;
 pub(super) use panel_super::SuperPanel;
