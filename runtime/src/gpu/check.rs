@@ -20,11 +20,7 @@ const REGRET: f32 = 0.25;
 
 /// The types of a layer's matrices: layers that share them are computed by the same shaders.
 fn types(layer: &Layer) -> Vec<DType> {
-    let ffn = match &layer.ffn {
-        Ffn::Dense { gate, up, down } => vec![gate, up, down],
-        Ffn::Experts { router, gate, up, down } => vec![router, gate, up, down],
-    };
-    [&layer.q, &layer.k, &layer.v, &layer.o].into_iter().chain(ffn).map(|w| w.info.dtype).collect()
+    layer.matrices().into_iter().map(|w| w.info.dtype).collect()
 }
 
 /// One layer of each kind among `layers`.

@@ -39,19 +39,11 @@ use crate::kernel::{Kernel, Level, RowLayout, Run};
 const PANEL_TOKENS: usize = 7;
 
 /// The matrix products of this level.
-pub(in crate::kernel) fn kernels(token: Avx2) -> impl Iterator<Item = Kernel> {
-    plain(token).into_iter().chain(interleaved(token))
-}
-
-fn plain(token: Avx2) -> [Kernel; 15] {
-    let kernel = |name, weight, act, run: Run| Kernel {
-        name,
-        weight,
-        act,
-        level: Level::Avx2(token),
-        layout: RowLayout::Plain,
-        run,
-    };
+pub(in crate::kernel) fn kernels(token: Avx2) -> [Kernel; 19] {
+    let level = Level::Avx2(token);
+    let kernel = |name, weight, act, run: Run| Kernel { name, weight, act, level, layout: RowLayout::Plain, run };
+    let interleaved =
+        |name, weight, act, run| Kernel { layout: RowLayout::Interleaved, ..kernel(name, weight, act, run) };
     [
         kernel("avx2 Q4_K", DType::Q4K, ActKind::Q8x256, mul_q4_k),
         kernel("avx2 Q5_K", DType::Q5K, ActKind::Q8x256, mul_q5_k),
@@ -68,23 +60,10 @@ fn plain(token: Avx2) -> [Kernel; 15] {
         kernel("avx2 F16", DType::F16, ActKind::F32, float::mul_f16),
         kernel("avx2 BF16", DType::BF16, ActKind::F32, float::mul_bf16),
         kernel("avx2 F32", DType::F32, ActKind::F32, float::mul_f32),
-    ]
-}
-
-fn interleaved(token: Avx2) -> [Kernel; 4] {
-    let kernel = |name, weight, act, run: Run| Kernel {
-        name,
-        weight,
-        act,
-        level: Level::Avx2(token),
-        layout: RowLayout::Interleaved,
-        run,
-    };
-    [
-        kernel("avx2 Q4_K interleaved", DType::Q4K, ActKind::Q8x256, mul_q4_k_interleaved),
-        kernel("avx2 Q5_K interleaved", DType::Q5K, ActKind::Q8x256, mul_q5_k_interleaved),
-        kernel("avx2 Q6_K interleaved", DType::Q6K, ActKind::Q8x256, mul_q6_k_interleaved),
-        kernel("avx2 Q8_0 interleaved", DType::Q8_0, ActKind::Q8x32, mul_q8_0_interleaved),
+        interleaved("avx2 Q4_K interleaved", DType::Q4K, ActKind::Q8x256, mul_q4_k_interleaved),
+        interleaved("avx2 Q5_K interleaved", DType::Q5K, ActKind::Q8x256, mul_q5_k_interleaved),
+        interleaved("avx2 Q6_K interleaved", DType::Q6K, ActKind::Q8x256, mul_q6_k_interleaved),
+        interleaved("avx2 Q8_0 interleaved", DType::Q8_0, ActKind::Q8x32, mul_q8_0_interleaved),
     ]
 }
 

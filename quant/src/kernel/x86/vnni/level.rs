@@ -10,7 +10,7 @@ macro_rules! level {
     ($token:ident, $name:literal, $features:literal, $vector:ty) => {
         /// The matrix products of this level.
         pub(in crate::kernel) fn kernels(token: $token) -> impl Iterator<Item = Kernel> {
-            avx2::kernels(token.avx2()).map(move |kernel| {
+            avx2::kernels(token.avx2()).into_iter().map(move |kernel| {
                 let level = Level::$token(token);
                 match faster(kernel.weight, kernel.layout) {
                     Some((name, run)) => Kernel { name, level, run, ..kernel },
