@@ -45,6 +45,7 @@ fn device(physical: &Physical, number: usize, free_bytes: u64, total_bytes: u64)
     Device {
         name: name(number),
         description: physical.description.clone(),
+        driver: physical.driver.clone(),
         kind: physical.kind,
         total_bytes,
         free_bytes,
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     fn physical(kind: Kind, description: &str) -> Physical {
-        Physical { kind, description: description.into(), shared_bytes: 65536 }
+        Physical { kind, description: description.into(), driver: String::new(), shared_bytes: 65536 }
     }
 
     #[test]

@@ -233,14 +233,14 @@ impl Tensor<'_> {
         unsafe { sys::ggml_backend_tensor_set(self.raw(), bytes.as_ptr().cast(), offset, bytes.len()) };
     }
 
-    /// Copies its memory to `bytes`.
+    /// Copies its memory from `offset` on to `bytes`.
     ///
     /// # Panics
-    /// It has no memory, or another size.
-    pub fn get(self, bytes: &mut [u8]) {
-        assert!(self.has_memory() && bytes.len() == self.bytes());
-        // SAFETY: the tensor lives, has memory, and all of it is copied to where there is as much room.
-        unsafe { sys::ggml_backend_tensor_get(self.raw(), bytes.as_mut_ptr().cast(), 0, bytes.len()) };
+    /// It has no memory, or is smaller.
+    pub fn get(self, offset: usize, bytes: &mut [u8]) {
+        assert!(self.has_memory() && offset + bytes.len() <= self.bytes());
+        // SAFETY: the tensor lives, has memory, the bytes lie in it, and are copied to where there is room for as many.
+        unsafe { sys::ggml_backend_tensor_get(self.raw(), bytes.as_mut_ptr().cast(), offset, bytes.len()) };
     }
 
     /// As [`Tensor::set`], all of it.
@@ -251,7 +251,7 @@ impl Tensor<'_> {
     /// As [`Tensor::get`].
     pub fn get_floats(self, values: &mut [f32]) {
         let mut bytes = vec![0; size_of_val(values)];
-        self.get(&mut bytes);
+        self.get(0, &mut bytes);
         for (value, b) in values.iter_mut().zip(bytes.as_chunks::<4>().0) {
             *value = f32::from_le_bytes(*b);
         }

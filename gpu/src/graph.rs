@@ -54,7 +54,7 @@ impl Built {
     pub fn read_experts(&self) -> Vec<u32> {
         let Some(experts) = self.experts else { return Vec::new() };
         let mut bytes = vec![0; experts.bytes()];
-        experts.get(&mut bytes);
+        experts.get(0, &mut bytes);
         bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
     }
 }

@@ -2,6 +2,7 @@
 use crate::ggml::{self, Backend, Buffer, Context, Kept};
 use qwren_offload::message::{Layer, Matrix, Open, Refusal, Shape};
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 /// Read and copied at a time.
@@ -116,6 +117,34 @@ impl OnDevice {
             _buffer: buffer,
             _context: context,
         })
+    }
+}
+
+/// Rows of the cache.
+impl OnDevice {
+    /// Bytes of `n` positions' keys and of their values.
+    fn row_bytes(&self, ctx: usize, n: usize) -> [usize; 2] {
+        [self.cache_k, self.cache_v].map(|cache| cache.bytes() / positions(ctx) * n)
+    }
+
+    /// Sets `bytes` to those of the keys, then of the values, of `range`, positions of a context of `ctx`.
+    pub fn fetch(&self, ctx: usize, range: Range<usize>, bytes: &mut Vec<u8>) {
+        let ([k, v], [k_start, v_start]) = (self.row_bytes(ctx, range.len()), self.row_bytes(ctx, range.start));
+        bytes.resize(k + v, 0);
+        let (keys, values) = bytes.split_at_mut(k);
+        self.cache_k.get(k_start, keys);
+        self.cache_v.get(v_start, values);
+    }
+
+    /// The reverse of [`OnDevice::fetch`]. False when there aren't as many bytes.
+    pub fn store(&self, ctx: usize, range: Range<usize>, bytes: &[u8]) -> bool {
+        let ([k, v], [k_start, v_start]) = (self.row_bytes(ctx, range.len()), self.row_bytes(ctx, range.start));
+        if bytes.len() != k + v {
+            return false;
+        }
+        self.cache_k.set(k_start, &bytes[..k]);
+        self.cache_v.set(v_start, &bytes[k..]);
+        true
     }
 }
 

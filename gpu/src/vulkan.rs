@@ -11,6 +11,8 @@ pub struct Physical {
     pub kind: Kind,
     /// Its description.
     pub description: String,
+    /// The driver's version, and what it marks its shaders with.
+    pub driver: String,
     /// Bytes of memory that the threads of a group share.
     pub shared_bytes: u32,
 }
@@ -105,5 +107,7 @@ fn properties(handle: *mut c_void) -> Physical {
         4 => Kind::Cpu,
         _ => Kind::Other,
     };
-    Physical { kind, description: name.to_string_lossy().into_owned(), shared_bytes: p.shared_bytes }
+    let mark: String = p.cache_uuid.iter().map(|b| format!("{b:02x}")).collect();
+    let driver = format!("{:x}-{mark}", p.driver_version);
+    Physical { kind, description: name.to_string_lossy().into_owned(), driver, shared_bytes: p.shared_bytes }
 }

@@ -4,7 +4,7 @@ use crate::ggml::{self, Arena, Backend};
 use crate::graph::{Built, Plan};
 use crate::layers::{self, OnDevice, RUN};
 use crate::output::Output;
-use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal};
+use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal, Rows};
 use qwren_offload::worker::Worker;
 use std::fs::File;
 use std::ops::Range;
@@ -121,6 +121,18 @@ impl Worker for Gpu {
     fn experts(&mut self) -> Result<Vec<u32>, Refusal> {
         Ok(self.work()?.experts.clone())
     }
+
+    fn fetch(&mut self, rows: Rows, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
+        let (layer, range, ctx) = self.work()?.rows(rows)?;
+        layer.fetch(ctx, range, bytes);
+        Ok(())
+    }
+
+    fn store(&mut self, rows: Rows, bytes: &[u8]) -> Result<(), Refusal> {
+        let (layer, range, ctx) = self.work()?.rows(rows)?;
+        let stored = layer.store(ctx, range, bytes);
+        stored.then_some(()).ok_or_else(|| Refusal::new("rows of the cache are of another size"))
+    }
 }
 
 impl Gpu {
@@ -142,6 +154,15 @@ impl Work {
         self.backend.unsupported(&built.graph).map_or(Ok(()), |what| {
             Err(Refusal::new(format!("{} ({}) can't compute {what}", self.device.name, self.device.description)))
         })
+    }
+
+    /// The layer, the positions and the context of some rows of the cache.
+    fn rows(&self, rows: Rows) -> Result<(&OnDevice, Range<usize>, usize), Refusal> {
+        let end = rows.start.checked_add(rows.n).filter(|&end| rows.n > 0 && end <= self.open.ctx);
+        match (self.layers.get(rows.layer), end) {
+            (Some(layer), Some(end)) => Ok((layer, rows.start..end, self.open.ctx)),
+            _ => Err(Refusal::new("there are no such rows of the cache")),
+        }
     }
 
     /// Runs `layers` on at most one batch.

@@ -3,7 +3,7 @@
 //! qwren starts the worker with pipes as its standard input, output and error, and with open descriptors whose numbers stand
 //! in its arguments: shared memory for activations, then the model's files. The worker greets; from then on each [`Request`]
 //! is answered by one [`Reply`]. Messages are lines of JSON; activations, `[n, hidden]` in f32, lie in the shared memory,
-//! where the reply's replace the request's. Whoever has the turn may touch it.
+//! where the reply's replace the request's, and so do rows of the KV cache. Whoever has the turn may touch it.
 //!
 //! * [`message`]: requests and replies
 //! * [`line`]: lines over a pipe
@@ -18,4 +18,4 @@ pub mod shared;
 pub mod worker;
 
 /// Changes whenever a message does: only programs of the same version work together.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;

@@ -36,6 +36,23 @@ pub enum Request {
     },
     /// Which experts its tokens went to, after an Eval of one layer: [`Reply::Experts`].
     Experts,
+    /// Copy rows of the KV cache to the shared memory: [`Reply::Done`].
+    Fetch(Rows),
+    /// Copy rows of the KV cache from the shared memory: [`Reply::Done`].
+    Store(Rows),
+}
+
+/// Keys, then values, of some positions in a layer, `[n, kv_heads * head_dim]` each, as ggml lays out the cache's types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    /// The layer.
+    pub layer: usize,
+    /// The first position.
+    pub start: usize,
+    /// Positions.
+    pub n: usize,
+    /// Bytes of all that.
+    pub bytes: usize,
 }
 
 /// What the worker answers.
@@ -101,6 +118,8 @@ pub struct Device {
     pub name: String,
     /// The maker's name for it.
     pub description: String,
+    /// Differs between drivers that may round otherwise.
+    pub driver: String,
     /// What it is.
     pub kind: Kind,
     /// Memory, where it is known.

@@ -1,10 +1,13 @@
-//! Memory that two processes share. Its elements are atomics, so that whatever the other process does, reading gives numbers.
+//! Memory that two processes share: floats, or bytes. Its elements are atomics, so that whatever the other process does, reading gives numbers.
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Bytes of a word.
+pub const WORD: usize = size_of::<u32>();
 
 /// Floats in shared memory.
 pub struct Shared {
@@ -76,6 +79,29 @@ impl Shared {
             *value = f32::from_bits(word.load(Relaxed));
         }
     }
+
+    /// As [`Shared::write`], bytes.
+    ///
+    /// # Panics
+    /// When they are too many.
+    pub fn write_bytes(&self, bytes: &[u8]) {
+        for (word, bytes) in self.words()[..bytes.len().div_ceil(WORD)].iter().zip(bytes.chunks(WORD)) {
+            let mut whole = [0; WORD];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            word.store(u32::from_le_bytes(whole), Relaxed);
+        }
+    }
+
+    /// As [`Shared::read`], bytes.
+    ///
+    /// # Panics
+    /// When they are too many.
+    pub fn read_bytes(&self, bytes: &mut [u8]) {
+        let words = &self.words()[..bytes.len().div_ceil(WORD)];
+        for (bytes, word) in bytes.chunks_mut(WORD).zip(words) {
+            bytes.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..bytes.len()]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +117,10 @@ mod tests {
         theirs.read(&mut seen);
         assert_eq!(seen[..2], [1.5, -2.0]);
         assert!(seen[2].is_nan() && seen[3] == 0.0);
+        theirs.write_bytes(b"seven b");
+        let mut seven = [0; 7];
+        ours.read_bytes(&mut seven);
+        assert_eq!(&seven, b"seven b");
         assert!(ftruncate(&theirs.file, 4).is_err());
         assert_eq!(theirs.len(), 1000);
         assert!(Shared::create(0).is_err() && Shared::create(usize::MAX).is_err());

@@ -1,7 +1,7 @@
 //! The worker's side: greets, then answers until its input ends.
 use crate::line;
-use crate::message::{Device, Layer, Matrix, Open, Refusal, Reply, Request};
-use crate::shared::Shared;
+use crate::message::{Device, Layer, Matrix, Open, Refusal, Reply, Request, Rows};
+use crate::shared::{Shared, WORD};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::File;
 use std::io::{self, BufReader};
@@ -56,6 +56,18 @@ pub trait Worker {
     /// # Errors
     /// They can't be told.
     fn experts(&mut self) -> Result<Vec<u32>, Refusal>;
+
+    /// Sets `bytes` to those of some rows of the cache.
+    ///
+    /// # Errors
+    /// There are no such rows.
+    fn fetch(&mut self, rows: Rows, bytes: &mut Vec<u8>) -> Result<(), Refusal>;
+
+    /// Replaces some rows of the cache.
+    ///
+    /// # Errors
+    /// There are no such rows, or these are not their bytes.
+    fn store(&mut self, rows: Rows, bytes: &[u8]) -> Result<(), Refusal>;
 }
 
 /// Answers on standard output until standard input ends. If the process that started this one dies, this one dies with it,
@@ -69,7 +81,7 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
     let shared = Shared::open(memory)?;
     let (mut input, mut output) = (BufReader::new(io::stdin()), io::stdout());
     line::write(&mut output, &Reply::Hello { version: crate::VERSION })?;
-    let (mut x, mut logits) = (Vec::new(), Vec::new());
+    let (mut x, mut logits, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
     let mut hidden = 0;
     while let Some(request) = line::read::<Request>(&mut input)? {
         let reply = match request {
@@ -109,6 +121,18 @@ pub fn serve(worker: &mut impl Worker, memory: File, files: &[File]) -> io::Resu
                 })
             }
             Request::Experts => worker.experts().map(Reply::Experts),
+            Request::Fetch(rows) => worker.fetch(rows, &mut bytes).and_then(|()| {
+                if bytes.len() != rows.bytes || bytes.len() > shared.len() * WORD {
+                    return Err(Refusal::new("rows of the cache are of another size"));
+                }
+                shared.write_bytes(&bytes);
+                Ok(Reply::Done)
+            }),
+            Request::Store(rows) => {
+                bytes.resize(rows.bytes.min(shared.len() * WORD), 0);
+                shared.read_bytes(&mut bytes);
+                worker.store(rows, &bytes).map(|()| Reply::Done)
+            }
         };
         line::write(&mut output, &reply.unwrap_or_else(Reply::Refused))?;
     }

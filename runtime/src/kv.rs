@@ -1,6 +1,8 @@
 //! The KV cache: keys and values of all positions so far, `[ranges, layers, keys and values, kv_heads, RANGE, head_dim]`. A
 //! head's keys of a range lie in one run, to be streamed; the ranges of all layers lie together, so that huge pages fill up
 //! as the context does. The memory is reserved at once and committed as positions are written.
+mod rows;
+
 use half::f16;
 use memmap2::MmapMut;
 use qwren_quant::kernel::{Q8_BLOCK, Q8Rows, Q8RowsMut};

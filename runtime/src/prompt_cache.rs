@@ -12,14 +12,19 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::gpu::Fault;
 use crate::kv::{KvCache, RANGE};
 use crate::model::Model;
 use crate::session::Session;
 
 /// What the first line begins with, so that no other file is taken for one of these.
-const MAGIC: &str = "{\"qwren_prompt_cache\":2,";
+const MAGIC: &str = "{\"qwren_prompt_cache\":3,";
+/// The format's version.
+const VERSION: u32 = 3;
 /// Longest first line: ten digits and a comma for each token of a context of a million.
 const MAX_HEAD: u64 = 16 << 20;
+/// Characters of a line in the file that are shown.
+const QUOTED: usize = 150;
 /// Bytes of a SHA-256.
 const DIGEST: usize = 32;
 
@@ -35,18 +40,32 @@ pub enum CacheFault {
     /// Other types of keys or values.
     #[error("was made with other types of keys and values ({0})")]
     Types(String),
-    /// Computed with other instructions, which round otherwise.
-    #[error("was made by a CPU that rounds otherwise ({0})")]
-    Level(String),
+    /// Computed with other instructions, or elsewhere, which rounds otherwise.
+    #[error("was computed otherwise ({0})")]
+    Computed(String),
     /// Bytes were changed or are missing.
     #[error("is damaged")]
     Damaged,
-    /// This session keeps its cache elsewhere.
-    #[error("can't be used with --stock-ops, nor while layers are computed on a GPU (-ngl)")]
+    /// This session's cache isn't ours.
+    #[error("can't be used with --stock-ops")]
     Stock,
     /// It can't be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+}
+
+/// Why nothing is kept.
+#[derive(Debug, Error)]
+pub enum SaveFault {
+    /// The file can't be written.
+    #[error("cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// A device's part can't be had.
+    #[error("{0}")]
+    Device(#[from] Fault),
+    /// Layers went from a device to the processor in the middle.
+    #[error("a part was computed by a device that is gone")]
+    Mixed,
 }
 
 /// The first line.
@@ -58,8 +77,8 @@ struct Head {
     model: String,
     type_k: String,
     type_v: String,
-    /// The instructions that computed it, as `QWREN_CPU` names them.
-    cpu: String,
+    /// [`Session::computed_by`].
+    by: String,
     tokens: Vec<u32>,
 }
 
@@ -69,9 +88,7 @@ struct Head {
 /// # Errors
 /// Why it is not used; the session is empty then.
 pub fn load(session: &mut Session<'_>, path: &Path) -> Result<usize, CacheFault> {
-    if session.kv().is_none() {
-        return Err(CacheFault::Stock);
-    }
+    let types = types(session).ok_or(CacheFault::Stock)?;
     // A pipe or a device would keep us waiting.
     let length = match path.metadata() {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -87,12 +104,11 @@ pub fn load(session: &mut Session<'_>, path: &Path) -> Result<usize, CacheFault>
     if head.model != fingerprint(session.model()) {
         return Err(CacheFault::Model);
     }
-    let types = types(session).ok_or(CacheFault::Stock)?;
     if (head.type_k.as_str(), head.type_v.as_str()) != types {
         return Err(CacheFault::Types(format!("{}, {}", head.type_k, head.type_v)));
     }
-    if session.level().is_none_or(|level| level.name() != head.cpu) {
-        return Err(CacheFault::Level(head.cpu));
+    if session.computed_by().is_none_or(|by| by != head.by) {
+        return Err(CacheFault::Computed(head.by.chars().take(QUOTED).collect()));
     }
     let vocab = session.model().hparams().vocab;
     if head.tokens.iter().any(|&id| id as usize >= vocab) {
@@ -154,22 +170,21 @@ fn pass(input: &mut impl Read, bytes: usize) -> io::Result<()> {
 ///
 /// # Panics
 /// When the session holds fewer tokens.
-pub fn save(session: &Session<'_>, n: usize, path: &Path) -> io::Result<()> {
-    let (Some(kv), Some((type_k, type_v)), Some(level)) = (session.kv(), types(session), session.level()) else {
-        return Ok(());
-    };
+pub fn save(session: &mut Session<'_>, n: usize, path: &Path) -> Result<(), SaveFault> {
+    let Some((type_k, type_v)) = types(session) else { return Ok(()) };
     let head = Head {
-        qwren_prompt_cache: 2,
+        qwren_prompt_cache: VERSION,
         model: fingerprint(session.model()),
         type_k: type_k.to_owned(),
         type_v: type_v.to_owned(),
-        cpu: level.name().to_owned(),
+        by: session.computed_by().ok_or(SaveFault::Mixed)?,
         tokens: session.tokens()[..n].to_vec(),
     };
+    let Some(kv) = session.kv(n)? else { return Ok(()) };
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = tempfile::NamedTempFile::new_in(folder).map_err(|err| io::Error::from(err.kind()))?;
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
-    serde_json::to_writer(&mut out, &head)?;
+    serde_json::to_writer(&mut out, &head).map_err(io::Error::from)?;
     out.write_all(b"\n")?;
     for (_, run) in kv.prefix(n) {
         out.write_all(run)?;

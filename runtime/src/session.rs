@@ -1,4 +1,5 @@
 //! A conversation's state on top of a model: which tokens the KV cache holds, and how more of them are evaluated.
+mod cache;
 mod offload;
 
 use crate::arch::fused::FusedEngine;
@@ -235,6 +236,8 @@ pub struct Session<'m> {
     batch: usize,
     tokens: Vec<u32>,
     kv_types: (KvType, KvType),
+    /// A part of the cache was computed by a device that is gone.
+    mixed: bool,
     /// What our operations compute with; none with stock ones.
     level: Option<Level>,
     codec: &'static Codec,
@@ -266,6 +269,7 @@ impl<'m> Session<'m> {
             batch,
             tokens: Vec::new(),
             kv_types,
+            mixed: false,
             level,
             codec,
             x: Vec::new(),
@@ -401,6 +405,7 @@ impl<'m> Session<'m> {
     /// Forgets all tokens but the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.tokens.truncate(len);
+        self.mixed &= !self.tokens.is_empty();
     }
 
     /// The tokens in the cache.
@@ -408,34 +413,9 @@ impl<'m> Session<'m> {
         &self.tokens
     }
 
-    /// The cache, where all of it is ours: not with stock operations, nor with layers elsewhere.
-    pub fn kv(&self) -> Option<&KvCache> {
-        self.engine.kv().filter(|_| self.remote.is_none())
-    }
-
-    /// The cache, to be filled from elsewhere; [`Session::hold`] says with what. The session is empty from then on.
-    pub fn kv_mut(&mut self) -> Option<&mut KvCache> {
-        self.tokens.clear();
-        self.engine.kv_mut().filter(|_| self.remote.is_none())
-    }
-
-    /// Types of keys and values, where the cache is ours.
-    pub fn kv_types(&self) -> Option<(KvType, KvType)> {
-        self.kv().map(|_| self.kv_types)
-    }
-
     /// The instructions that our operations compute with, which decide how they round; none with stock operations.
     pub fn level(&self) -> Option<Level> {
         self.level
-    }
-
-    /// Takes `tokens`, which are the model's and fit the context, as those that the cache was filled with.
-    ///
-    /// # Panics
-    /// When they are more than the context.
-    pub fn hold(&mut self, tokens: &[u32]) {
-        assert!(tokens.len() <= self.ctx, "the cache has room for the context");
-        self.tokens = tokens.to_vec();
     }
 
     /// The model.

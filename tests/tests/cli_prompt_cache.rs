@@ -110,7 +110,7 @@ fn a_cache_that_is_damaged_or_anothers_is_not_used_and_said() {
     scalar.arg(&cache).arg("-m").arg(&model).env("QWREN_CPU", "scalar");
     fs::write(&cache, &whole).unwrap();
     let ended = run(scalar, "");
-    let told = ended.stderr.contains("was made by a CPU that rounds otherwise (");
+    let told = ended.stderr.contains("was computed otherwise (");
     assert_eq!(told, Level::best() != Level::Scalar, "{}", ended.stderr);
     // What is no cache stays as it is.
     for text in ["my diary", "{\"qwren"] {

@@ -46,13 +46,13 @@ impl PromptCacheArgs {
 
 impl PromptCache<'_> {
     /// Keeps the session's first `n` tokens, unless the file holds them already. That it can't be written is said.
-    pub fn save(&self, session: &Session<'_>, n: usize, console: Console) {
+    pub fn save(&self, session: &mut Session<'_>, n: usize, console: Console) {
         let n = n.min(session.len());
         let Some(path) = self.file.filter(|_| n > 0 && !self.tokens.starts_with(&session.tokens()[..n])) else {
             return;
         };
         if let Err(err) = prompt_cache::save(session, n, path) {
-            console.line(format_args!("{}: cannot be written: {err}; the prompt is not kept", path.display()));
+            console.line(format_args!("{}: {err}; the prompt is not kept", path.display()));
         }
     }
 }

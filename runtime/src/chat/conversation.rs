@@ -114,6 +114,11 @@ impl<'m> Conversation<'m> {
         &self.session
     }
 
+    /// It, when nothing more is said.
+    pub fn into_session(self) -> Session<'m> {
+        self.session
+    }
+
     /// Answers the last message; the answer, or as much as there was of it, goes to the history. With `goes_on` it begins
     /// with what was said already.
     ///

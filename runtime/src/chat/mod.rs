@@ -85,8 +85,9 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     } else {
         pipe::once(&mut conversation, args.thinking, console)
     }?;
-    let session = conversation.session();
-    prompt_cache.save(session, session.len(), console);
+    let mut session = conversation.into_session();
+    let n = session.len();
+    prompt_cache.save(&mut session, n, console);
     Ok(exit)
 }
 

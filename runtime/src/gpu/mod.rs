@@ -5,8 +5,10 @@
 //! * [`plan`]: a model as the child is told of it
 //! * [`fit`]: how many layers
 //! * [`remote`]: a child that is ready, and how long it may take
+//! * [`cache`]: its part of the KV cache, to and fro
 //! * [`start`]: from nothing to a child that was checked
 //! * [`check`]: its results beside ours
+pub mod cache;
 pub mod check;
 pub mod child;
 pub mod fit;

@@ -92,6 +92,12 @@ impl Remote {
         &self.placement
     }
 
+    /// What decides how the child's layers are rounded: which they are, the device, its driver.
+    pub fn mark(&self) -> String {
+        let (Device { description, driver, .. }, Placement { there, all, .. }) = (&self.device, &self.placement);
+        format!("{there} of {all} layers by {description}, driver {driver}")
+    }
+
     /// Says that the child was checked: what it does from now on should take no surprisingly long time.
     pub fn end_of_check(&mut self) {
         self.pace.end_of_check();
@@ -187,7 +193,7 @@ impl Remote {
     }
 
     /// Waits for what an interrupt left behind; false when there is another.
-    fn settle(&mut self, stop: &AtomicBool) -> Result<bool, Fault> {
+    pub(super) fn settle(&mut self, stop: &AtomicBool) -> Result<bool, Fault> {
         let Some(due) = self.due else { return Ok(true) };
         let left = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         match self.child.receive(left, stop)? {

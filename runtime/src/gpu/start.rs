@@ -103,7 +103,8 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
 /// A child with an open device.
 fn opened(model: &Model, open: &Open) -> Result<(Child, Device), Fault> {
     let files: Vec<&File> = model.gguf().parts().iter().map(|part| part.file()).collect();
-    // Activations of a batch, a layer's norms, or logits.
+    let floats = floats.max(2 * open.shape.kv_heads * open.shape.head_dim);
+    // Activations of a batch, a layer's norms, logits, or keys and values of a position.
     let floats = (open.batch * open.shape.hidden).max(2 * (open.shape.hidden + open.shape.head_dim));
     let floats = floats.max(open.rows * model.hparams().vocab.max(open.shape.hidden));
     let mut child = Child::start(&files, floats)?;

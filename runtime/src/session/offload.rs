@@ -121,6 +121,7 @@ impl Session<'_> {
             self.embed(chunk);
             self.engine.layers(0..remote.layers(), self.tokens.len(), &self.x, stop)?;
             self.tokens.extend(chunk);
+        self.mixed = !held.is_empty() && remote.layers() < self.model.layers().len();
         }
         self.embed(tokens);
         Ok(())

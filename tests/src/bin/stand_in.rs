@@ -17,7 +17,7 @@ use qwren::arch::Engine;
 use qwren::kv::KvType;
 use qwren::model::Model;
 use qwren::session::{Options, engine};
-use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal, Reply};
+use qwren_offload::message::{Device, Kind, Layer, Matrix, Open, Refusal, Reply, Rows};
 use qwren_offload::worker::{Worker, descriptors, serve};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -34,6 +34,8 @@ struct StandIn {
     singles: usize,
     /// Of the last batch's tokens.
     experts: Vec<usize>,
+    /// Rows of the cache that were asked for or given.
+    rows: usize,
 }
 
 impl StandIn {
@@ -73,6 +75,7 @@ impl Worker for StandIn {
             description: "Stand-in".into(),
             kind: Kind::Discrete,
             total_bytes: 1 << 40,
+            driver: env::var("STAND_IN_DRIVER").unwrap_or_default(),
             free_bytes: bytes,
         }])
     }
@@ -203,6 +206,29 @@ impl Worker for StandIn {
 fn main() {
     let fault = env::var("STAND_IN").unwrap_or_default();
     match fault.as_str() {
+
+    fn fetch(&mut self, rows: Rows, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
+        let kv = self.engine.as_ref().and_then(|engine| engine.kv()).expect("a cache");
+        *bytes = kv.rows(rows.layer, rows.start..rows.start + rows.n);
+        self.rows += 1;
+        match self.fault.split_once('@') {
+            Some(("short", "fetch")) if self.rows == 2 => drop(bytes.pop()),
+            Some((what, "fetch")) if self.rows == 2 => self.fail(what, &mut [])?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, rows: Rows, bytes: &[u8]) -> Result<(), Refusal> {
+        self.rows += 1;
+        match self.fault.split_once('@') {
+            Some((what, "store")) if self.rows == 2 => self.fail(what, &mut [])?,
+            _ => {}
+        }
+        let kv = self.engine.as_mut().and_then(|engine| engine.kv_mut()).expect("a cache");
+        kv.set_rows(rows.layer, rows.start..rows.start + rows.n, bytes);
+        Ok(())
+    }
         "start" => {
             eprintln!("error while loading shared libraries: libvulkan.so.1: cannot open shared object file");
             process::exit(127);
@@ -229,3 +255,4 @@ fn main() {
     };
     serve(&mut worker, memory, &files).expect("pipes that last");
 }
+        rows: 0,

@@ -116,7 +116,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     };
     let reason = answer.run(&mut engine, &prompt, &mut sink)?;
     answer.finish(&mut sink)?;
-    prompt_cache.save(&session, prompt.len(), console);
+    prompt_cache.save(&mut session, prompt.len(), console);
     if args.json {
         Completion::of(&output, &answer, &vocab, prompt.len(), reason, sampling.seed).print()?;
     } else {
