@@ -1,6 +1,6 @@
 //! The process `qwren-gpu`: found, started, spoken to, ended. It may be missing, fail to start, answer nonsense, hang or
 //! crash; each of these is a [`Fault`] whose text is one line.
-use super::NEVER;
+use super::{NEVER, Times};
 use qwren_offload::line::{self, MAX_LINE};
 use qwren_offload::message::{Refusal, Reply, Request};
 use qwren_offload::shared::Shared;
@@ -93,16 +93,14 @@ pub enum Fault {
     #[error("{0} gave results that are no numbers")]
     Nan(String),
     /// The device is no help.
-    #[error("{device} takes {there:.1?} for a token in {layers} layers, the processor {here:.1?}")]
+    #[error("{device} takes {:.1?} for a token in {part}, the processor {:.1?}", .times.there, .times.here)]
     Slower {
         /// The device.
         device: String,
-        /// Layers.
-        layers: usize,
-        /// How long there.
-        there: Duration,
-        /// How long here.
-        here: Duration,
+        /// What it would have computed.
+        part: String,
+        /// How long that takes.
+        times: Times,
     },
     /// Not one layer fits.
     #[error("{0} has no room for a layer")]

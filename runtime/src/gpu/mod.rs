@@ -8,22 +8,24 @@
 //! * [`cache`]: its part of the KV cache, to and fro
 //! * [`start`]: from nothing to a child that was checked
 //! * [`check`]: its results beside ours
+//! * [`compare`]: its speed beside ours
 pub mod cache;
 pub mod check;
 pub mod child;
+pub mod compare;
 pub mod fit;
 pub mod plan;
 pub mod remote;
 pub mod start;
 
 pub use child::Fault;
+pub use compare::Times;
 pub use qwren_offload::message::{Device, Kind};
 pub use remote::Remote;
 
 use qwren_offload::message::{Reply, Request};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 /// For what is not stopped.
 pub(crate) static NEVER: AtomicBool = AtomicBool::new(false);
@@ -73,8 +75,8 @@ pub struct Placement {
     pub output: bool,
     /// Why there aren't more.
     pub limit: Option<&'static str>,
-    /// How long a token took in the device's layers, there and here, where that decided.
-    pub times: Option<(Duration, Duration)>,
+    /// How long a token takes in what the device computes, where that decided.
+    pub times: Option<Times>,
 }
 
 impl fmt::Display for Placement {
@@ -86,8 +88,8 @@ impl fmt::Display for Placement {
             0 => write!(f, ", the processor the output")?,
             rest => write!(f, ", the processor {rest} and the output")?,
         }
-        let times =
-            times.map(|(there, here)| format!("a token takes {there:.1?} in them, on the processor {here:.1?}"));
+        let times = times
+            .map(|Times { there, here }| format!("a token takes {there:.1?} in them, on the processor {here:.1?}"));
         let notes: Vec<String> = limit.map(str::to_owned).into_iter().chain(times).collect();
         if notes.is_empty() { Ok(()) } else { write!(f, " ({})", notes.join("; ")) }
     }
@@ -109,13 +111,14 @@ pub fn devices() -> Result<Vec<Device>, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_placement_says_what_decided_it() {
         let mut placement =
             Placement { device: "GPU".into(), there: 3, all: 4, output: false, limit: None, times: None };
         assert_eq!(placement.to_string(), "GPU computes 3 of 4 layers, the processor 1 and the output");
-        placement.times = Some((Duration::from_micros(1500), Duration::from_millis(40)));
+        placement.times = Some(Times { there: Duration::from_micros(1500), here: Duration::from_millis(40) });
         let says = "(a token takes 1.5ms in them, on the processor 40.0ms)";
         assert!(placement.to_string().ends_with(&format!("output {says}")), "{placement}");
         placement.limit = Some("more didn't fit its memory");

@@ -6,15 +6,12 @@ use crate::model::Model;
 use crate::session::Options;
 use qwren_offload::message::{Layer, Matrix, Open, Reply, Request};
 use std::fs::File;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Layers are read at least so fast, in bytes a second: from a slow card over a slow bus.
 const SLOWEST_READ: u64 = 10 << 20;
 /// A driver may crash where others say that there is no memory; so many crashes are taken for that.
 const CRASHES: usize = 3;
-
-/// Tokens whose time decides.
-const TIMED: usize = 5;
 
 /// Why an attempt failed.
 enum Attempt {
@@ -103,10 +100,10 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
 /// A child with an open device.
 fn opened(model: &Model, open: &Open) -> Result<(Child, Device), Fault> {
     let files: Vec<&File> = model.gguf().parts().iter().map(|part| part.file()).collect();
-    let floats = floats.max(2 * open.shape.kv_heads * open.shape.head_dim);
     // Activations of a batch, a layer's norms, logits, or keys and values of a position.
     let floats = (open.batch * open.shape.hidden).max(2 * (open.shape.hidden + open.shape.head_dim));
     let floats = floats.max(open.rows * model.hparams().vocab.max(open.shape.hidden));
+    let floats = floats.max(2 * open.shape.kv_heads * open.shape.head_dim);
     let mut child = Child::start(&files, floats)?;
     match child.ask(&Request::Open(open.clone()), patience() * DRIVER)? {
         Reply::Opened(device) => Ok((child, device)),
@@ -158,29 +155,4 @@ fn done(reply: Result<Reply, Fault>, loaded: usize) -> Result<(), Attempt> {
         Err(fault @ Fault::Gone(_)) => Err(Attempt::Crash(loaded, fault)),
         Err(fault) => Err(fault.into()),
     }
-}
-
-/// Runs the child's layers here, on the token at a position.
-pub type LayersHere<'a> = dyn FnMut(usize, &[f32]) -> Result<(), Fault> + 'a;
-
-/// Compares how long the child's layers take for one token there and here: `cpu` runs them on the token at a position.
-///
-/// # Errors
-/// [`Fault::Slower`], or the child's.
-pub fn compare(remote: &mut Remote, x: &[f32], cpu: &mut LayersHere<'_>) -> Result<(), Fault> {
-    let (mut there, mut here) = (Duration::MAX, Duration::MAX);
-    for (position, token) in x.chunks_exact(remote.hidden).take(TIMED).enumerate() {
-        let mut token_there = token.to_vec();
-        let begin = Instant::now();
-        remote.eval(0..remote.layers, position, &mut token_there, &super::NEVER)?;
-        there = there.min(begin.elapsed());
-        let begin = Instant::now();
-        cpu(position, token)?;
-        here = here.min(begin.elapsed());
-    }
-    if there < here {
-        remote.placement.times = Some((there, here));
-        return Ok(());
-    }
-    Err(Fault::Slower { device: remote.device.name.clone(), layers: remote.layers, there, here })
 }

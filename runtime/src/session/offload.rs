@@ -37,10 +37,14 @@ impl Session<'_> {
         })?;
         remote.end_of_check();
         if settings.wanted == gpu::Wanted::Auto {
-            let layers = remote.layers();
-            gpu::start::compare(&mut remote, &x, &mut |start, x| {
-                engine.layers(0..layers, start, x, &gpu::NEVER).map(drop).map_err(here)
+            let there = 0..remote.layers();
+            let layers = gpu::compare::layers(&mut remote, &x, &mut |start, x| {
+                engine.layers(there.clone(), start, x, &gpu::NEVER).map(drop).map_err(here)
             })?;
+            let output = gpu::compare::output(&mut remote, &x, &mut |row| {
+                engine.head(row, &gpu::NEVER).map(drop).map_err(here)
+            })?;
+            gpu::compare::decide(&mut remote, layers, output)?;
         }
         Ok(self.remote.insert(remote).placement())
     }
@@ -117,11 +121,11 @@ impl Session<'_> {
         let Some(mut remote) = self.remote.take() else { return Ok(()) };
         remote.tell(Event::Line(format!("{fault}; the processor goes on with its layers")));
         let held = std::mem::take(&mut self.tokens);
+        self.mixed = !held.is_empty() && remote.layers() < self.model.layers().len();
         for chunk in held.chunks(self.batch) {
             self.embed(chunk);
             self.engine.layers(0..remote.layers(), self.tokens.len(), &self.x, stop)?;
             self.tokens.extend(chunk);
-        self.mixed = !held.is_empty() && remote.layers() < self.model.layers().len();
         }
         self.embed(tokens);
         Ok(())

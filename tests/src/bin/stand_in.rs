@@ -4,8 +4,10 @@
 //! `start`, `greeting`, `version`, `silent`, `no-device`, `limits`; `room:K`, `crash-room:K`: more than K layers don't fit; `free:BYTES`;
 //! `no-output`, `output-room`, `output-batch-room`: the output can't be computed, has no room, leaves none to a batch;
 //! `wrong`, `wrong-output`; `tie`: tokens of one layer go to the twins of their experts, 1 for 0, 3 for 2 and so on; `choice`: to the
-//! next ones; `twice`: to one twice; `slow`; and `WHAT@prefill`, `WHAT@decode`, `WHAT@output` for WHAT among `kill`, `abort`, `hang`,
-//! `refuse`, `nan`: in the second batch of a prompt, at the fourth single token, or at the second logits.
+//! next ones; `twice`: to one twice; `slow`, `slow-output`; and `WHAT@prefill`, `WHAT@decode`, `WHAT@output` for WHAT among `kill`, `abort`, `hang`,
+//! `refuse`, `nan`: in the second batch of a prompt, at the fourth single token, or at the second logits; and `WHAT@fetch`,
+//! `WHAT@store` for WHAT among `kill`, `hang`, `refuse`, of fetch also `short`: when the second rows of the cache are asked for or given.
+//! `$STAND_IN_DRIVER` is the driver's mark.
 use std::fs::File;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -32,10 +34,10 @@ struct StandIn {
     outputs: usize,
     batches: usize,
     singles: usize,
-    /// Of the last batch's tokens.
-    experts: Vec<usize>,
     /// Rows of the cache that were asked for or given.
     rows: usize,
+    /// Of the last batch's tokens.
+    experts: Vec<usize>,
 }
 
 impl StandIn {
@@ -73,9 +75,9 @@ impl Worker for StandIn {
         Ok(vec![Device {
             name: "Vulkan0".into(),
             description: "Stand-in".into(),
+            driver: env::var("STAND_IN_DRIVER").unwrap_or_default(),
             kind: Kind::Discrete,
             total_bytes: 1 << 40,
-            driver: env::var("STAND_IN_DRIVER").unwrap_or_default(),
             free_bytes: bytes,
         }])
     }
@@ -187,6 +189,9 @@ impl Worker for StandIn {
         if self.is("wrong-output") {
             logits.iter_mut().for_each(|v| *v *= 1.5);
         }
+        if self.is("slow-output") {
+            thread::sleep(Duration::from_millis(100));
+        }
         self.outputs += 1;
         match self.fault.split_once('@') {
             // Four are compared at the start.
@@ -201,11 +206,6 @@ impl Worker for StandIn {
         }
         Ok(self.experts.iter().map(|&e| e as u32).collect())
     }
-}
-
-fn main() {
-    let fault = env::var("STAND_IN").unwrap_or_default();
-    match fault.as_str() {
 
     fn fetch(&mut self, rows: Rows, bytes: &mut Vec<u8>) -> Result<(), Refusal> {
         let kv = self.engine.as_ref().and_then(|engine| engine.kv()).expect("a cache");
@@ -229,6 +229,11 @@ fn main() {
         kv.set_rows(rows.layer, rows.start..rows.start + rows.n, bytes);
         Ok(())
     }
+}
+
+fn main() {
+    let fault = env::var("STAND_IN").unwrap_or_default();
+    match fault.as_str() {
         "start" => {
             eprintln!("error while loading shared libraries: libvulkan.so.1: cannot open shared object file");
             process::exit(127);
@@ -251,8 +256,8 @@ fn main() {
         outputs: 0,
         batches: 0,
         singles: 0,
+        rows: 0,
         experts: Vec::new(),
     };
     serve(&mut worker, memory, &files).expect("pipes that last");
 }
-        rows: 0,
