@@ -50,7 +50,7 @@ vulkan() {
   )
   cargo build --release --locked -p qwren -p qwren-convert
   step "qwren-gpu on ${QWREN_TEST_DEVICE:-lavapipe}"
-  cargo test --locked -p qwren-tests --test gpu_vulkan -- --ignored --test-threads 1
+  QWREN_GPU=$target/release/qwren-gpu cargo test --locked -p qwren-tests --test gpu_vulkan -- --ignored --test-threads 1
 }
 
 case "${1:-}" in
