@@ -6,7 +6,7 @@ use std::process::Command;
 use qwren_tests::bin;
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::running::{Running, TENSORS, clear, long_sample, report, results, tensors_in};
+use crate::running::{CHEAP, Running, TENSORS, clear, long_sample, report, results, tensors_in};
 use crate::support::{Sample, assert_one_line, convert, text};
 
 /// Runs the program under a shell command that ends in `exec "$0" "$@"`.
@@ -23,31 +23,32 @@ fn a_limit_of_file_sizes_is_told_and_splits_respect_it() {
     let output = under("ulimit -f 1000; exec \"$0\" \"$@\"", &sample, &[]);
     assert_one_line(&output, 4, &["x.gguf: needs ", "no file may be so large here (ulimit -f: ", "--split-max-size"]);
     assert_eq!(sample.left(), [""; 0]);
-    let output = under("ulimit -f 1000; exec \"$0\" \"$@\"", &sample, &["--split-max-size", "500K"]);
+    let output =
+        under("ulimit -f 1000; exec \"$0\" \"$@\"", &sample, &[&CHEAP[..], &["--split-max-size", "500K"]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
 fn a_file_that_cannot_grow_further_is_continued_later() {
     let sample = long_sample();
-    sample.converts(&[]);
+    sample.converts(&CHEAP);
     let good = results(&sample);
     clear(&sample);
-    let running = Running::stopped_in_the_middle(&sample, &[]);
+    let running = Running::stopped_in_the_middle(&sample, &CHEAP);
     let so_far = fs::metadata(sample.out().with_extension("gguf.partial")).unwrap().len() / 2;
     prlimit(Some(running.pid()), Resource::Fsize, Rlimit { current: Some(so_far), maximum: None }).unwrap();
     let output = running.goes_on(None);
     let done = tensors_in(&sample.out().with_extension("gguf.partial.journal"));
     assert!((3..TENSORS).contains(&done));
     assert_one_line(&output, 4, &[&format!("; {done} of {TENSORS} tensors are done, and the same command continues")]);
-    assert_eq!(report(&sample, &[])["resumed_tensors"], done);
+    assert_eq!(report(&sample, &CHEAP)["resumed_tensors"], done);
     assert!(results(&sample) == good);
 }
 
 #[test]
 fn a_small_file_system_is_told_with_both_numbers() {
     let sample = long_sample();
-    let size = report(&sample, &["--dry-run"])["bytes"].as_u64().unwrap();
+    let size = report(&sample, &[&CHEAP[..], &["--dry-run"]].concat())["bytes"].as_u64().unwrap();
     let folder = sample.out().parent().unwrap().to_str().unwrap().to_owned();
     let mount = |bytes: u64, rest: &str| {
         format!("mount -t tmpfs -o size={bytes} none '{folder}' 2>/dev/null || exit 99; {rest}")
@@ -55,7 +56,7 @@ fn a_small_file_system_is_told_with_both_numbers() {
     let inside = |shell: &str, args: &[&str]| {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", shell]).arg(bin("qwren-convert")).arg(sample.dir()).arg("-o").arg(sample.out());
-        command.args(args).output()
+        command.args(CHEAP).args(args).output()
     };
     let output = match inside(&mount(size / 2, "exec \"$0\" \"$@\""), &[]) {
         Ok(output) if output.status.code() != Some(99) && !text(&output.stderr).contains("unshare") => output,

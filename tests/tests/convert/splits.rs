@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use crate::running::{Running, clear, everything, long_sample, report};
+use crate::running::{CHEAP, Running, clear, everything, long_sample, report};
 use crate::support::{Sample, assert_one_line, text};
 
 fn parts(sample: &Sample) -> Vec<PathBuf> {
@@ -32,11 +32,11 @@ fn verify(path: &std::path::Path) -> (Option<i32>, String, String) {
 #[test]
 fn parts_hold_together_what_one_file_holds() {
     let sample = long_sample();
-    sample.converts(&[]);
+    sample.converts(&CHEAP);
     let whole = GgufFile::open(&sample.out()).unwrap();
     clear(&sample);
-    for (args, most) in [(["--split-max-size", "700K"], 700_000), (["--split-max-tensors", "20"], u64::MAX)] {
-        let sums = converts(&sample, &args);
+    for (args, most) in [(["--split-max-size", "1300K"], 1_300_000), (["--split-max-tensors", "20"], u64::MAX)] {
+        let sums = converts(&sample, &[CHEAP, args].concat());
         let parts = parts(&sample);
         assert!(parts.len() > 3, "{parts:?}");
         for (i, part) in parts.iter().enumerate() {
@@ -105,14 +105,14 @@ fn what_fits_into_one_file_is_one_file() {
 #[test]
 fn parts_are_continued_refused_and_replaced() {
     let sample = long_sample();
-    let split = ["--split-max-tensors", "50"];
+    let split = [&CHEAP[..], &["--split-max-tensors", "50"]].concat();
     converts(&sample, &split);
     let good = everything(&sample);
-    assert_eq!(good.len(), 4 + 2);
-    assert_one_line(&sample.run(&split), 2, &["x-00001-of-00004.gguf: exists already; use --force"]);
-    fs::remove_file(sample.out().with_file_name("x-00001-of-00004.gguf")).unwrap();
-    assert_one_line(&sample.run(&split), 2, &["x-00002-of-00004.gguf: exists already; use --force"]);
-    converts(&sample, &["--split-max-tensors", "50", "--force"]);
+    assert_eq!(good.len(), 8 + 2);
+    assert_one_line(&sample.run(&split), 2, &["x-00001-of-00008.gguf: exists already; use --force"]);
+    fs::remove_file(sample.out().with_file_name("x-00001-of-00008.gguf")).unwrap();
+    assert_one_line(&sample.run(&split), 2, &["x-00002-of-00008.gguf: exists already; use --force"]);
+    converts(&sample, &[&split[..], &["--force"]].concat());
     assert!(everything(&sample) == good);
     clear(&sample);
 
