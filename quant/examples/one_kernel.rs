@@ -48,10 +48,10 @@ fn attention(level: Level, what: &str, queries: usize, times: usize) {
     let (mut vectors, mut matrix) = (vec![0.5; queries * DIM], vec![0.5; queries * POSITIONS]);
     for _ in 0..times {
         match what {
-            "dots_f16" => ops.dots_f16(&halves, DIM, &vectors, DIM, &mut matrix),
-            "dots_q8" => ops.dots_q8(rows, &vectors, DIM, &mut matrix),
-            "weighted_rows_f16" => ops.weighted_rows_f16(&halves, DIM, &matrix, DIM, &mut vectors),
-            "weighted_rows_q8" => ops.weighted_rows_q8(rows, &matrix, DIM, &mut vectors),
+            "dots_f16" => ops.dots_f16(&halves, DIM, &vectors, DIM, &mut matrix, None),
+            "dots_q8" => ops.dots_q8(rows, &vectors, DIM, &mut matrix, None),
+            "weighted_rows_f16" => ops.weighted_rows_f16(&halves, DIM, &matrix, DIM, &mut vectors, None),
+            "weighted_rows_q8" => ops.weighted_rows_q8(rows, &matrix, DIM, &mut vectors, None),
             _ => panic!("no such type or operation: {what}"),
         }
     }

@@ -5,7 +5,7 @@ mod rows;
 
 use half::f16;
 use memmap2::MmapMut;
-use qwren_quant::kernel::{Q8_BLOCK, Q8Rows, Q8RowsMut};
+use qwren_quant::kernel::{Ahead, Q8_BLOCK, Q8Rows, Q8RowsMut};
 use std::ops::Range;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -77,6 +77,18 @@ pub enum Head<'a> {
     F16(&'a [f16]),
     /// 8-bit.
     Q8(Q8Rows<'a>),
+}
+
+impl Head<'_> {
+    /// The elements from position `position` of the range on, to be asked for.
+    pub fn ahead(self, position: usize, head_dim: usize) -> Ahead {
+        let at = position * head_dim;
+        match self {
+            Head::F32(x) => Ahead::of(&x[at..]),
+            Head::F16(x) => Ahead::of(&x[at..]),
+            Head::Q8(x) => Ahead::of(&x.q[at..]),
+        }
+    }
 }
 
 /// One head's keys or values in a range, to be written.

@@ -6,6 +6,7 @@
 //! bits whatever the number of tokens, rows or positions in a call; between levels their rounding differs.
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+mod ahead;
 mod floats;
 mod interleaved;
 mod level;
@@ -22,6 +23,7 @@ mod x86;
 
 use std::sync::LazyLock;
 
+pub use ahead::Ahead;
 pub(crate) use floats::{Floats, Work, run};
 pub use interleaved::{GROUP, RowLayout, interleave};
 pub use level::{Level, LevelError};

@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::scalar::{add_lanes, dot};
 use super::vec_ops::{Table, VecOps};
-use super::{Level, Q8_BLOCK, Q8Rows};
+use super::{Ahead, Level, Q8_BLOCK, Q8Rows};
 use crate::act::scale_of_largest;
 
 /// The operations of this level.
@@ -110,7 +110,7 @@ fn quantize<const N: usize, const S: usize>(x: &[f32], q: &mut [i8], scales: &mu
     }
 }
 
-fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = out.len() / (q.len() / dim);
     for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
         for (i, out) in out.iter_mut().enumerate() {
@@ -119,7 +119,7 @@ fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
     }
 }
 
-fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = out.len() / (q.len() / dim);
     for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
         for (i, out) in out.iter_mut().enumerate() {
@@ -128,7 +128,7 @@ fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
     }
 }
 
-fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = p.len() / (out.len() / dim);
     for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
         for (i, &p) in p.iter().enumerate() {
@@ -137,7 +137,7 @@ fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut 
     }
 }
 
-fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = p.len() / (out.len() / dim);
     for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
         for (i, &p) in p.iter().enumerate() {
@@ -160,7 +160,7 @@ fn multiply_adds(rounds: usize) -> u64 {
 }
 
 /// Each 32 products in eight lanes, which the block's scale weighs as they join the row's.
-fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = out.len() / (q.len() / dim);
     for (q, out) in q.chunks_exact(dim).zip(out.chunks_exact_mut(n)) {
         for (i, out) in out.iter_mut().enumerate() {
@@ -178,7 +178,7 @@ fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
     }
 }
 
-fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = p.len() / (out.len() / dim);
     for (p, out) in p.chunks_exact(n).zip(out.chunks_exact_mut(dim)) {
         for (i, &p) in p.iter().enumerate() {

@@ -5,7 +5,7 @@ use half::f16;
 use super::aarch64;
 #[cfg(target_arch = "x86_64")]
 use super::x86;
-use super::{Level, Q8_BLOCK, Q8Rows, Q8RowsMut, scalar_vec};
+use super::{Ahead, Level, Q8_BLOCK, Q8Rows, Q8RowsMut, scalar_vec};
 
 /// The operations of one level. Lengths are checked here, once for all levels.
 pub struct VecOps {
@@ -30,14 +30,20 @@ pub(super) struct Table {
     pub(super) f32_to_f16: unsafe fn(&[f32], &mut [f16]),
     pub(super) quantize_32: Quantize,
     pub(super) quantize_256: Quantize,
-    pub(super) dots_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
-    pub(super) dots_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
-    pub(super) weighted_rows_f32: unsafe fn(&[f32], usize, &[f32], usize, &mut [f32]),
-    pub(super) weighted_rows_f16: unsafe fn(&[f16], usize, &[f32], usize, &mut [f32]),
+    pub(super) dots_f32: Rows<f32>,
+    pub(super) dots_f16: Rows<f16>,
+    pub(super) weighted_rows_f32: Rows<f32>,
+    pub(super) weighted_rows_f16: Rows<f16>,
     pub(super) multiply_adds: unsafe fn(usize) -> u64,
-    pub(super) dots_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
-    pub(super) weighted_rows_q8: unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32]),
+    pub(super) dots_q8: RowsQ8,
+    pub(super) weighted_rows_q8: RowsQ8,
 }
+
+/// Over rows and their stride, with vectors or weights and the elements of a row; what comes next is asked for.
+type Rows<E> = unsafe fn(&[E], usize, &[f32], usize, &mut [f32], Option<Ahead>);
+
+/// The same over int8 rows.
+type RowsQ8 = unsafe fn(Q8Rows<'_>, &[f32], usize, &mut [f32], Option<Ahead>);
 
 /// Out of values: levels, scales and sums.
 type Quantize = unsafe fn(&[f32], &mut [i8], &mut [f32], &mut [i16]);
@@ -157,48 +163,66 @@ impl VecOps {
 
     /// `out[j * n + i]` = K row i · query j. `k`: n rows that start `stride` elements apart; `q`: `[queries, dim]`;
     /// `out`: `[queries, n]`. A result has the bits of [`VecOps::dot_f32`], whatever else is in the call.
-    pub fn dots_f32(&self, k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+    /// What lies `ahead` is asked for meanwhile, worth it when few queries meet each row: then memory takes longer than the
+    /// arithmetic.
+    pub fn dots_f32(&self, k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
         if check_rows(k.len(), stride, q.len(), dim, out.len()) {
-            call!(self.dots_f32(k, stride, q, dim, out));
+            call!(self.dots_f32(k, stride, q, dim, out, ahead));
         }
     }
 
     /// As [`VecOps::dots_f32`], with half-precision rows.
-    pub fn dots_f16(&self, k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+    pub fn dots_f16(&self, k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
         if check_rows(k.len(), stride, q.len(), dim, out.len()) {
-            call!(self.dots_f16(k, stride, q, dim, out));
+            call!(self.dots_f16(k, stride, q, dim, out, ahead));
         }
     }
 
     /// `out[j * dim + c] += Σ p[j * n + i] · V[i][c]`, positions i ascending. `v`: n rows that start `stride` elements
     /// apart; `p`: `[queries, n]`; `out`: `[queries, dim]`. Splitting the positions over several calls in order gives
     /// the same bits.
-    pub fn weighted_rows_f32(&self, v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+    pub fn weighted_rows_f32(
+        &self,
+        v: &[f32],
+        stride: usize,
+        p: &[f32],
+        dim: usize,
+        out: &mut [f32],
+        ahead: Option<Ahead>,
+    ) {
         if check_rows(v.len(), stride, out.len(), dim, p.len()) {
-            call!(self.weighted_rows_f32(v, stride, p, dim, out));
+            call!(self.weighted_rows_f32(v, stride, p, dim, out, ahead));
         }
     }
 
     /// As [`VecOps::weighted_rows_f32`], with half-precision rows.
-    pub fn weighted_rows_f16(&self, v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+    pub fn weighted_rows_f16(
+        &self,
+        v: &[f16],
+        stride: usize,
+        p: &[f32],
+        dim: usize,
+        out: &mut [f32],
+        ahead: Option<Ahead>,
+    ) {
         if check_rows(v.len(), stride, out.len(), dim, p.len()) {
-            call!(self.weighted_rows_f16(v, stride, p, dim, out));
+            call!(self.weighted_rows_f16(v, stride, p, dim, out, ahead));
         }
     }
 
     /// As [`VecOps::dots_f32`], with int8 rows of `dim`, a multiple of 32.
-    pub fn dots_q8(&self, k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+    pub fn dots_q8(&self, k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
         check_q8(k, dim);
         if check_rows(k.q.len(), dim, q.len(), dim, out.len()) {
-            call!(self.dots_q8(k, q, dim, out));
+            call!(self.dots_q8(k, q, dim, out, ahead));
         }
     }
 
     /// As [`VecOps::weighted_rows_f32`], with int8 rows of `dim`, a multiple of 32.
-    pub fn weighted_rows_q8(&self, v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+    pub fn weighted_rows_q8(&self, v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
         check_q8(v, dim);
         if check_rows(v.q.len(), dim, out.len(), dim, p.len()) {
-            call!(self.weighted_rows_q8(v, p, dim, out));
+            call!(self.weighted_rows_q8(v, p, dim, out, ahead));
         }
     }
 

@@ -7,7 +7,7 @@ use super::State;
 use super::crew::{Scratch, sized};
 use crate::ggml::{Fault, Io, Op, Tiles};
 use crate::kv::{Head, HeadMut, KvCache, RANGE};
-use qwren_quant::kernel::VecOps;
+use qwren_quant::kernel::{Ahead, VecOps};
 use std::ops::Range;
 
 /// From q `[n, heads * head_dim]`, k and v `[n, kv_heads * head_dim]` to `[n, heads * head_dim]`. Writes k and v to the
@@ -28,6 +28,9 @@ const TOKENS: usize = 8;
 /// Positions in a block of keys or values: 32 of 128 f16 are 8 KiB, so that a block and the one asked for behind it
 /// share an L1 cache.
 const BLOCK: usize = 32;
+
+/// Rows up to which reading the keys and values takes longer than the arithmetic, so that they are asked for ahead.
+const FEW: usize = 4;
 
 /// With fewer tiles than so many for each worker they are cut further: the last one to end would keep the others waiting.
 const TILES_PER_WORKER: usize = 4;
@@ -188,11 +191,18 @@ impl<'a> Rows<'a> {
         let (kv, layer) = (self.job.kv, self.job.op.layer);
         let (keys, values) = (kv.keys(layer, self.head, index), kv.values(layer, self.head, index));
         let (first, end) = (index * RANGE, ((index + 1) * RANGE).min(self.seen(self.count - 1)));
+        // After a block of keys comes the next one, after the last the values, after these the next head's keys.
+        let ahead = |head: Head<'_>, then: Option<Ahead>, positions: &Range<usize>| {
+            let next = positions.start + BLOCK;
+            (self.count <= FEW).then(|| if next < end { Some(head.ahead(next - first, dim)) } else { then }).flatten()
+        };
+        let next_head = (self.head + 1 < kv.heads()).then(|| kv.keys(layer, self.head + 1, index).ahead(0, dim));
         for piece in pieces(self.count, group, self.common, first..end) {
             let queries = &self.queries[piece.rows.start * dim..piece.rows.end * dim];
             let len = piece.positions.len();
             let block = &mut self.block[..piece.rows.len() * len];
-            dots(vec, keys, piece.within(first), queries, dim, block);
+            let ahead = ahead(keys, Some(values.ahead(0, dim)), &piece.positions);
+            dots(vec, keys, piece.within(first), queries, dim, block, ahead);
             for (row, block) in piece.rows.clone().zip(block.chunks_exact(len)) {
                 self.scores[row * RANGE + piece.positions.start - first..][..len].copy_from_slice(block);
             }
@@ -212,7 +222,15 @@ impl<'a> Rows<'a> {
                 block.copy_from_slice(&self.scores[row * RANGE + piece.positions.start - first..][..len]);
             }
             let part = &mut self.part[piece.rows.start * dim..piece.rows.end * dim];
-            add_weighted(vec, values, piece.within(first), block, dim, part);
+            add_weighted(
+                vec,
+                values,
+                piece.within(first),
+                block,
+                dim,
+                part,
+                ahead(values, next_head, &piece.positions),
+            );
         }
         let rows = self.sums.chunks_exact_mut(dim).zip(self.part.chunks_exact(dim));
         for ((sums, part), (all, next)) in rows.zip(self.softmax.iter_mut().zip(softmax)) {
@@ -305,22 +323,38 @@ impl Attention {
 }
 
 /// `out[j, i] = ⟨key i of the span, query j⟩`
-fn dots(vec: &VecOps, keys: Head<'_>, span: Range<usize>, queries: &[f32], dim: usize, out: &mut [f32]) {
+fn dots(
+    vec: &VecOps,
+    keys: Head<'_>,
+    span: Range<usize>,
+    queries: &[f32],
+    dim: usize,
+    out: &mut [f32],
+    ahead: Option<Ahead>,
+) {
     let flat = span.start * dim..span.end * dim;
     match keys {
-        Head::F32(k) => vec.dots_f32(&k[flat], dim, queries, dim, out),
-        Head::F16(k) => vec.dots_f16(&k[flat], dim, queries, dim, out),
-        Head::Q8(k) => vec.dots_q8(k.rows(span, dim), queries, dim, out),
+        Head::F32(k) => vec.dots_f32(&k[flat], dim, queries, dim, out, ahead),
+        Head::F16(k) => vec.dots_f16(&k[flat], dim, queries, dim, out, ahead),
+        Head::Q8(k) => vec.dots_q8(k.rows(span, dim), queries, dim, out, ahead),
     }
 }
 
 /// `sums[j] += Σ weights[j, i] · value i of the span`, in the order of positions.
-fn add_weighted(vec: &VecOps, values: Head<'_>, span: Range<usize>, weights: &[f32], dim: usize, sums: &mut [f32]) {
+fn add_weighted(
+    vec: &VecOps,
+    values: Head<'_>,
+    span: Range<usize>,
+    weights: &[f32],
+    dim: usize,
+    sums: &mut [f32],
+    ahead: Option<Ahead>,
+) {
     let flat = span.start * dim..span.end * dim;
     match values {
-        Head::F32(v) => vec.weighted_rows_f32(&v[flat], dim, weights, dim, sums),
-        Head::F16(v) => vec.weighted_rows_f16(&v[flat], dim, weights, dim, sums),
-        Head::Q8(v) => vec.weighted_rows_q8(v.rows(span, dim), weights, dim, sums),
+        Head::F32(v) => vec.weighted_rows_f32(&v[flat], dim, weights, dim, sums, ahead),
+        Head::F16(v) => vec.weighted_rows_f16(&v[flat], dim, weights, dim, sums, ahead),
+        Head::Q8(v) => vec.weighted_rows_q8(v.rows(span, dim), weights, dim, sums, ahead),
     }
 }
 

@@ -5,14 +5,15 @@ use half::f16;
 
 use super::float::{Eight, fma, load_8, load_f16, store_8, tiles};
 use super::lanes::half_in_all;
+use crate::kernel::Ahead;
 
 #[target_feature(enable = "neon")]
-pub(super) fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     dots(k, stride, q, dim, out, |x| load_8(x));
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     dots(k, stride, q, dim, out, |x| load_f16(x));
 }
 
@@ -34,12 +35,12 @@ fn dots<E: Copy + Default>(
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     weighted_rows(v, stride, p, dim, out, |x| load_8(x), |x| x);
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     weighted_rows(v, stride, p, dim, out, |x| load_f16(x), |x| vgetq_lane_f32::<0>(half_in_all(x)));
 }
 

@@ -3,12 +3,12 @@ use std::arch::aarch64::*;
 
 use super::float::{Eight, fma, load_8, store_8, sum_8};
 use super::lanes::half_in_all;
-use crate::kernel::{Q8_BLOCK, Q8Rows};
+use crate::kernel::{Ahead, Q8_BLOCK, Q8Rows};
 
 /// `out[j * n + i]` = row i · query j: each 32 products in eight fused lanes, which the block's scale weighs as they join
 /// the row's lanes, in any tile.
 #[target_feature(enable = "neon")]
-pub(super) fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let queries = q.len() / dim;
     let n = out.len() / queries;
     let mut j = 0;
@@ -81,7 +81,7 @@ fn tile<const Q: usize>(
 /// `out[j][c] += Σ (p[j][i] · scale) · v[i][c]`, fused, positions ascending: each element's chain of sums is the same in
 /// every tile.
 #[target_feature(enable = "neon")]
-pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
     let n = p.len() / (out.len() / dim);
     let (mut p, mut out) = (p, out);
     while !out.is_empty() {

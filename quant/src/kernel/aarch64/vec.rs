@@ -72,14 +72,14 @@ fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
 #[target_feature(enable = "neon")]
 fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {
     if !y.is_empty() {
-        weighted_rows_f32(x, 0, &[a], y.len(), y);
+        weighted_rows_f32(x, 0, &[a], y.len(), y, None);
     }
 }
 
 #[target_feature(enable = "neon")]
 fn axpy_f16(y: &mut [f32], a: f32, x: &[f16]) {
     if !y.is_empty() {
-        weighted_rows_f16(x, 0, &[a], y.len(), y);
+        weighted_rows_f16(x, 0, &[a], y.len(), y, None);
     }
 }
 

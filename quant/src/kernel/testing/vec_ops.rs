@@ -2,7 +2,7 @@
 use half::f16;
 
 use super::{Random, assert_same};
-use crate::kernel::{Level, Q8_BLOCK, Q8Rows, Q8RowsMut, VecOps, vec_ops};
+use crate::kernel::{Ahead, Level, Q8_BLOCK, Q8Rows, Q8RowsMut, VecOps, vec_ops};
 
 fn all() -> impl Iterator<Item = &'static VecOps> {
     Level::available().into_iter().map(vec_ops)
@@ -199,8 +199,8 @@ fn attention_scores_are_dot_products() {
         let h = halves(&k);
         for ops in all() {
             let (mut float, mut half) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
-            ops.dots_f32(&k, stride, &q, dim, &mut float);
-            ops.dots_f16(&h, stride, &q, dim, &mut half);
+            ops.dots_f32(&k, stride, &q, dim, &mut float, Some(Ahead::of(&q)));
+            ops.dots_f16(&h, stride, &q, dim, &mut half, Some(Ahead::of(&q)));
             let row = |i: usize| i * stride..i * stride + dim;
             let want = |dot: &dyn Fn(usize, &[f32]) -> f32| -> Vec<f32> {
                 q.chunks(dim).flat_map(|q| (0..n).map(|i| dot(i, q)).collect::<Vec<_>>()).collect()
@@ -223,8 +223,8 @@ fn weighted_rows_are_chains_of_axpy() {
         for ops in all() {
             let what = || format!("{} {dim} {queries} {n}", ops.name);
             let (mut float, mut half) = (start.clone(), start.clone());
-            ops.weighted_rows_f32(&v, stride, &p, dim, &mut float);
-            ops.weighted_rows_f16(&h, stride, &p, dim, &mut half);
+            ops.weighted_rows_f32(&v, stride, &p, dim, &mut float, Some(Ahead::of(&p)));
+            ops.weighted_rows_f16(&h, stride, &p, dim, &mut half, Some(Ahead::of(&p)));
             let (mut want_float, mut want_half) = (start.clone(), start.clone());
             for j in 0..queries {
                 for i in 0..n {
@@ -242,9 +242,9 @@ fn weighted_rows_are_chains_of_axpy() {
 #[test]
 fn attention_over_nothing_does_nothing() {
     for ops in all() {
-        ops.dots_f32(&[], 4, &[1.0; 4], 4, &mut []);
+        ops.dots_f32(&[], 4, &[1.0; 4], 4, &mut [], None);
         let mut out = [5.0; 4];
-        ops.weighted_rows_f32(&[], 4, &[], 4, &mut out);
+        ops.weighted_rows_f32(&[], 4, &[], 4, &mut out, None);
         assert_eq!(out, [5.0; 4]);
     }
 }
@@ -252,7 +252,7 @@ fn attention_over_nothing_does_nothing() {
 #[test]
 #[should_panic(expected = "beyond the rows")]
 fn rows_beyond_the_cache_are_refused() {
-    vec_ops(Level::Scalar).dots_f32(&[0.0; 15], 8, &[0.0; 8], 8, &mut [0.0; 2]);
+    vec_ops(Level::Scalar).dots_f32(&[0.0; 15], 8, &[0.0; 8], 8, &mut [0.0; 2], None);
 }
 
 /// Rows of int8 with scales, and what they stand for.
@@ -283,12 +283,12 @@ fn q8_attention_is_that_of_its_values() {
         for ops in all() {
             let what = || format!("{} {dim} {queries} {n}", ops.name);
             let (mut dots, mut want) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
-            ops.dots_q8(rows, &q, dim, &mut dots);
-            ops.dots_f32(&values, dim, &q, dim, &mut want);
+            ops.dots_q8(rows, &q, dim, &mut dots, Some(Ahead::of(&q)));
+            ops.dots_f32(&values, dim, &q, dim, &mut want, None);
             dots.iter().zip(&want).for_each(|(got, want)| assert_near(*got, (*want).into(), 3e-5, what));
             let (mut sums, mut want) = (start.clone(), start.clone());
-            ops.weighted_rows_q8(rows, &p, dim, &mut sums);
-            ops.weighted_rows_f32(&values, dim, &p, dim, &mut want);
+            ops.weighted_rows_q8(rows, &p, dim, &mut sums, Some(Ahead::of(&p)));
+            ops.weighted_rows_f32(&values, dim, &p, dim, &mut want, None);
             sums.iter().zip(&want).for_each(|(got, want)| assert_near(*got, (*want).into(), 3e-5, what));
         }
     }
@@ -304,15 +304,15 @@ fn q8_attention_depends_on_its_query_and_positions_alone() {
         for ops in all() {
             let what = || format!("{} {dim} {queries} {n}", ops.name);
             let (mut dots, mut sums) = (vec![f32::NAN; queries * n], start.clone());
-            ops.dots_q8(rows, &q, dim, &mut dots);
-            ops.weighted_rows_q8(rows, &p, dim, &mut sums);
+            ops.dots_q8(rows, &q, dim, &mut dots, Some(Ahead::of(&q)));
+            ops.weighted_rows_q8(rows, &p, dim, &mut sums, Some(Ahead::of(&p)));
             let mut chain = start.clone();
             for j in 0..queries {
                 for i in 0..n {
                     let (row, mut dot) = (rows.rows(i..i + 1, dim), [f32::NAN]);
-                    ops.dots_q8(row, &q[j * dim..][..dim], dim, &mut dot);
+                    ops.dots_q8(row, &q[j * dim..][..dim], dim, &mut dot, None);
                     assert_same(&dots[j * n + i..][..1], &dot, what);
-                    ops.weighted_rows_q8(row, &p[j * n + i..][..1], dim, &mut chain[j * dim..][..dim]);
+                    ops.weighted_rows_q8(row, &p[j * n + i..][..1], dim, &mut chain[j * dim..][..dim], None);
                 }
             }
             assert_same(&sums, &chain, what);

@@ -1,5 +1,7 @@
 //! x86-64. Each level has a token that only its detection makes.
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+
+use super::Ahead;
 
 pub(super) mod avx2;
 pub(super) mod avx512;
@@ -67,12 +69,40 @@ fn prefetch<B>(w: &[B], offset: usize, len: usize) {
 /// As [`prefetch`], into the cache that the hint names.
 #[inline(always)]
 fn prefetch_to<B, const HINT: i32>(w: &[B], offset: usize, len: usize) {
+    ask::<HINT>(Ahead::of(w).skip(offset), len);
+}
+
+/// Asks for `len` bytes at `ahead`, into the cache that the hint names.
+#[inline(always)]
+fn ask<const HINT: i32>(ahead: Ahead, len: usize) {
     for line in (0..len).step_by(64) {
-        let address = w.as_ptr().wrapping_byte_add(offset + line);
         // SAFETY: a hint: no address faults. (Newer compilers know.)
         #[allow(unused_unsafe)]
         unsafe {
-            _mm_prefetch::<HINT>(address.cast());
+            _mm_prefetch::<HINT>(ahead.skip(line).address().cast());
+        }
+    }
+}
+
+/// What a kernel asks for while it reads other rows: with each step as many bytes as it reads, so that all that it does not
+/// ask for itself streams at the speed of its arithmetic. They go to the second-level cache: rows that are at work fill the
+/// first.
+#[derive(Clone, Copy)]
+struct Stream(Option<Ahead>);
+
+impl Stream {
+    /// From `bytes` after the start on.
+    #[inline(always)]
+    fn skip(self, bytes: usize) -> Stream {
+        Stream(self.0.map(|ahead| ahead.skip(bytes)))
+    }
+
+    /// Asks for the next `len` bytes.
+    #[inline(always)]
+    fn next(&mut self, len: usize) {
+        if let Some(ahead) = &mut self.0 {
+            ask::<_MM_HINT_T1>(*ahead, len);
+            *ahead = ahead.skip(len);
         }
     }
 }

@@ -4,12 +4,10 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::float::{FEW, load_f16};
+use super::float::load_f16;
 use super::lanes::*;
-use crate::kernel::{Q8_BLOCK, Q8Rows};
-
-/// Rows that are asked for ahead of those that few queries meet, in bytes.
-const AHEAD: usize = 4096;
+use crate::kernel::x86::Stream;
+use crate::kernel::{Ahead, Q8_BLOCK, Q8Rows};
 
 /// Scales that are widened together, a load for eight of them: those of 32 rows of 128 values.
 const SCALES: usize = 128;
@@ -17,25 +15,27 @@ const SCALES: usize = 128;
 /// `out[j * n + i]` = row i · query j: each 32 products in eight fused lanes, which the block's scale weighs as they join
 /// the row's lanes, in any tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
     let queries = q.len() / dim;
     let n = out.len() / queries;
     let per_row = dim / Q8_BLOCK;
     let mut scales = [0.0; SCALES];
     for rows in chunks(n, per_row) {
         widen(&k.scales[rows.start * per_row..rows.end * per_row], &mut scales);
-        let chunk = Chunk { q: k.q, scales: &scales, rows, few: queries <= FEW };
+        let mut stream = Stream(ahead).skip(rows.start * dim);
+        let chunk = Chunk { q: k.q, scales: &scales, rows };
         let mut j = 0;
         while j < queries {
             // Four queries share each conversion of a key, two rows each load of a query.
             let many = queries - j;
             for i in chunk.rows.clone().step_by(2) {
                 match many {
-                    4.. => chunk.tile::<4>(i, q, j, dim, n, out),
-                    2.. => chunk.tile::<2>(i, q, j, dim, n, out),
-                    _ => chunk.tile::<1>(i, q, j, dim, n, out),
+                    4.. => chunk.tile::<4>(i, q, j, dim, &mut stream, out),
+                    2.. => chunk.tile::<2>(i, q, j, dim, &mut stream, out),
+                    _ => chunk.tile::<1>(i, q, j, dim, &mut stream, out),
                 }
             }
+            stream = Stream(None);
             j += match many {
                 4.. => 4,
                 2.. => 2,
@@ -71,16 +71,22 @@ struct Chunk<'a> {
     /// Of these alone, `[rows, dim / 32]`.
     scales: &'a [f32],
     rows: Range<usize>,
-    /// Reading takes longer than the arithmetic.
-    few: bool,
 }
 
 impl Chunk<'_> {
     /// The rows `i` and `i + 1` (or twice the last one) and the queries `first …`.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn tile<const Q: usize>(&self, i: usize, q: &[f32], first: usize, dim: usize, n: usize, out: &mut [f32]) {
-        let per_row = dim / Q8_BLOCK;
+    fn tile<const Q: usize>(
+        &self,
+        i: usize,
+        q: &[f32],
+        first: usize,
+        dim: usize,
+        stream: &mut Stream,
+        out: &mut [f32],
+    ) {
+        let (per_row, n) = (dim / Q8_BLOCK, out.len() / (q.len() / dim));
         let rows = [i, (i + 1).min(self.rows.end - 1)];
         // Indexed within one known length: no checks, and no calls, in the loop.
         let q8 = self.q.as_chunks::<Q8_BLOCK>().0;
@@ -93,9 +99,7 @@ impl Chunk<'_> {
         }
         let mut sums = [[_mm256_setzero_ps(); Q]; 2];
         for b in 0..per_row {
-            if self.few {
-                prefetch(k0, AHEAD + 2 * Q8_BLOCK * b, 2 * Q8_BLOCK);
-            }
+            stream.next(2 * Q8_BLOCK);
             let mut block = [[_mm256_setzero_ps(); Q]; 2];
             let (k0, k1) = (k0[b].as_chunks::<8>().0, k1[b].as_chunks::<8>().0);
             for g in 0..4 {
@@ -130,15 +134,15 @@ impl Chunk<'_> {
 /// `out[j][c] += Σ (p[j][i] · scale) · v[i][c]`, fused, positions ascending: each element's chain of sums is the same in
 /// every tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32]) {
+pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
     let n = p.len() / (out.len() / dim);
-    let few = out.len() / dim <= FEW;
     let per_row = dim / Q8_BLOCK;
     let mut scales = [0.0; SCALES];
     for rows in chunks(n, per_row) {
         widen(&v.scales[rows.start * per_row..rows.end * per_row], &mut scales);
         let q = &v.q.as_chunks::<Q8_BLOCK>().0[rows.start * per_row..rows.end * per_row];
         let (mut p, mut out) = (p, &mut *out);
+        let mut stream = Stream(ahead).skip(rows.start * dim);
         while !out.is_empty() {
             let queries = match out.len() / dim {
                 2.. => 2,
@@ -149,10 +153,11 @@ pub(super) fn weighted_rows_q8(v: Q8Rows<'_>, p: &[f32], dim: usize, out: &mut [
             let first = &p_now[rows.clone()];
             for b in 0..per_row {
                 match queries {
-                    2 => columns(q, &scales, [first, &p_now[n..][rows.clone()]], b, per_row, out_now, few),
-                    _ => columns(q, &scales, [first], b, per_row, out_now, few),
+                    2 => columns(q, &scales, [first, &p_now[n..][rows.clone()]], b, per_row, out_now, &mut stream),
+                    _ => columns(q, &scales, [first], b, per_row, out_now, &mut stream),
                 }
             }
+            stream = Stream(None);
             (p, out) = (p_rest, out_rest);
         }
     }
@@ -168,7 +173,7 @@ fn columns<const Q: usize>(
     b: usize,
     per_row: usize,
     out: &mut [f32],
-    few: bool,
+    stream: &mut Stream,
 ) {
     let (n, dim) = (q.len() / per_row, per_row * Q8_BLOCK);
     // Apart, so that the sums below read them in one run.
@@ -185,14 +190,9 @@ fn columns<const Q: usize>(
             sums[j][g] = load_f32(&out[g]);
         }
     }
-    // The rows after these, in the order of memory: each block of columns asks for its share.
-    let mut next = (n * per_row + b * n) * Q8_BLOCK;
     let mut at = b;
     for weights in &weights[..n] {
-        if few {
-            prefetch(q, next, Q8_BLOCK);
-            next += Q8_BLOCK;
-        }
+        stream.next(Q8_BLOCK);
         let row = q[at].as_chunks::<8>().0;
         at += per_row;
         let mut values = [_mm256_setzero_ps(); 4];

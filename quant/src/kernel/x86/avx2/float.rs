@@ -8,6 +8,8 @@ use half::f16;
 
 use super::lanes::*;
 use crate::act::ActView;
+use crate::kernel::Ahead;
+use crate::kernel::x86::Stream;
 
 /// Rows taken through all vectors before the next ones: at most 128 KiB of 4,096 columns in F16, so that they stay in
 /// the second-level cache.
@@ -15,10 +17,10 @@ const ROWS: usize = 16;
 
 /// Rows that few vectors meet are asked for at least so many bytes before they are read: what arrives in the time that
 /// memory takes to answer.
-const AHEAD: usize = 4096;
+const AHEAD: usize = 8192;
 
 /// Vectors up to which reading the rows takes longer than the arithmetic.
-pub(super) const FEW: usize = 4;
+const FEW: usize = 4;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn mul_f32(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
@@ -62,11 +64,14 @@ fn multiply<E: Copy + Default>(w: &[E], acts: ActView<'_>, out: &mut [f32], load
     for first in (0..rows).step_by(ROWS) {
         let n = ROWS.min(rows - first);
         let row = |r: usize| &w[(first + r) * cols..][..cols];
-        tiles(n, row, acts.tokens(), |t| acts.floats(t), &load, |r, t, dot| out[t * rows + first + r] = dot);
+        // Whole tiles further: their rows are being read already.
+        let distance = AHEAD.next_multiple_of(4 * size_of_val(row(0)));
+        let stream = Stream((acts.tokens() <= FEW).then(|| Ahead::of(row(0)).skip(distance)));
+        tiles(n, row, acts.tokens(), |t| acts.floats(t), &load, stream, |r, t, dot| out[t * rows + first + r] = dot);
     }
 }
 
-/// Calls `put(row, vector, dot product)` for every pair.
+/// Calls `put(row, vector, dot product)` for every pair; meanwhile asks for as many bytes of `stream` as the rows have.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn tiles<'a, E: Copy + Default + 'a>(
@@ -75,25 +80,26 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
     vectors: usize,
     vector: impl Fn(usize) -> &'a [f32],
     load: &impl Fn(&[E; 8]) -> __m256,
+    mut stream: Stream,
     mut put: impl FnMut(usize, usize, f32),
 ) {
     // Tiles of 2 × 6, then 4 × 2, then 4 × 1: the sums and operands of each fit the 16 registers, and a row's
     // conversion serves six vectors.
-    let ahead = (vectors <= FEW).then_some(AHEAD);
     let mut t = 0;
     while t + 6 <= vectors {
         let six = [vector(t), vector(t + 1), vector(t + 2), vector(t + 3), vector(t + 4), vector(t + 5)];
         let mut r = 0;
         while r + 2 <= rows {
-            tile::<E, 2, 6>([row(r), row(r + 1)], six, load, None, |i, j, dot| {
+            tile::<E, 2, 6>([row(r), row(r + 1)], six, load, &mut stream, |i, j, dot| {
                 put(r + i, t + j, dot);
             });
             r += 2;
         }
         if r < rows {
-            tile::<E, 1, 6>([row(r)], six, load, None, |_, j, dot| put(r, t + j, dot));
+            tile::<E, 1, 6>([row(r)], six, load, &mut stream, |_, j, dot| put(r, t + j, dot));
         }
         t += 6;
+        stream = Stream(None);
     }
     while t < vectors {
         let pair = t + 2 <= vectors;
@@ -101,45 +107,43 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
         while r + 4 <= rows {
             let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
             if pair {
-                tile::<E, 4, 2>(four, [vector(t), vector(t + 1)], load, ahead, |i, j, dot| put(r + i, t + j, dot));
+                tile::<E, 4, 2>(four, [vector(t), vector(t + 1)], load, &mut stream, |i, j, dot| {
+                    put(r + i, t + j, dot)
+                });
             } else {
-                tile::<E, 4, 1>(four, [vector(t)], load, ahead, |i, _, dot| put(r + i, t, dot));
+                tile::<E, 4, 1>(four, [vector(t)], load, &mut stream, |i, _, dot| put(r + i, t, dot));
             }
             r += 4;
         }
         for r in r..rows {
             if pair {
-                tile::<E, 1, 2>([row(r)], [vector(t), vector(t + 1)], load, None, |_, j, dot| put(r, t + j, dot));
+                tile::<E, 1, 2>([row(r)], [vector(t), vector(t + 1)], load, &mut stream, |_, j, dot| {
+                    put(r, t + j, dot)
+                });
             } else {
-                tile::<E, 1, 1>([row(r)], [vector(t)], load, None, |_, _, dot| put(r, t, dot));
+                tile::<E, 1, 1>([row(r)], [vector(t)], load, &mut stream, |_, _, dot| put(r, t, dot));
             }
         }
         t += if pair { 2 } else { 1 };
+        stream = Stream(None);
     }
 }
 
-/// The dot products of `R` rows with `T` vectors of the same length. `ahead`: meanwhile ask for rows that lie at least so
-/// many bytes behind these.
+/// The dot products of `R` rows with `T` vectors of the same length.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
     rows: [&[E]; R],
     vectors: [&[f32]; T],
     load: &impl Fn(&[E; 8]) -> __m256,
-    ahead: Option<usize>,
+    stream: &mut Stream,
     mut put: impl FnMut(usize, usize, f32),
 ) {
     let len = rows[0].len();
-    // In the order of memory and a few lines with each step: to the hardware one sequential reader.
-    let step = R * size_of::<[E; 8]>();
-    let mut next = ahead.map(|bytes| bytes.next_multiple_of(R * size_of_val(rows[0])));
     let (rows_8, vectors_8) = (eights(rows, len / 8), eights(vectors, len / 8));
     let mut sums = [[_mm256_setzero_ps(); T]; R];
     for c in 0..len / 8 {
-        if let Some(at) = &mut next {
-            prefetch(rows[0], *at, step);
-            *at += step;
-        }
+        stream.next(R * size_of::<[E; 8]>());
         let mut w = [_mm256_setzero_ps(); R];
         for r in 0..R {
             w[r] = load(&rows_8[r][c]);

@@ -10,7 +10,7 @@ use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
 use crate::kernel::Level;
 use crate::kernel::vec_ops::{Table, VecOps};
-use crate::kernel::x86::Avx2;
+use crate::kernel::x86::{Avx2, Stream};
 
 /// The operations of this level; handed out against the token only.
 pub(super) static OPS: VecOps = VecOps::new(Level::Avx2(Avx2(())), TABLE);
@@ -41,28 +41,28 @@ pub(in crate::kernel::x86) const TABLE: Table = Table {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_f32(x), None, |_, _, dot| out = dot);
+    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_f32(x), &mut Stream(None), |_, _, dot| out = dot);
     out
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), None, |_, _, dot| out = dot);
+    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), &mut Stream(None), |_, _, dot| out = dot);
     out
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {
     if !y.is_empty() {
-        weighted_rows_f32(x, 0, &[a], y.len(), y);
+        weighted_rows_f32(x, 0, &[a], y.len(), y, None);
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn axpy_f16(y: &mut [f32], a: f32, x: &[f16]) {
     if !y.is_empty() {
-        weighted_rows_f16(x, 0, &[a], y.len(), y);
+        weighted_rows_f16(x, 0, &[a], y.len(), y, None);
     }
 }
 
