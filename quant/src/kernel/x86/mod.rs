@@ -6,6 +6,7 @@ use super::Ahead;
 pub(super) mod avx2;
 pub(super) mod avx512;
 pub(super) mod avxvnni;
+mod float;
 mod groups;
 pub(super) mod sse2;
 pub(super) mod vnni;

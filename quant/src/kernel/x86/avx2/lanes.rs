@@ -151,7 +151,7 @@ pub(in crate::kernel::x86) fn sum8_i32(v: [__m256i; 8]) -> __m256i {
 /// The sums of four vectors of eight floats, added as `scalar::add_lanes` does.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum4_f32(v: [__m256; 4]) -> [f32; 4] {
+pub(in crate::kernel::x86) fn sum4_f32(v: [__m256; 4]) -> [f32; 4] {
     let v = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
     let mut out = [0.0; 4];
     store_f32_half(&mut out, _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)));
@@ -161,7 +161,7 @@ pub(super) fn sum4_f32(v: [__m256; 4]) -> [f32; 4] {
 /// The sum of eight floats, added as `scalar::add_lanes` does.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sum_f32(v: __m256) -> f32 {
+pub(in crate::kernel::x86) fn sum_f32(v: __m256) -> f32 {
     let v = _mm256_hadd_ps(v, v);
     let v = _mm256_hadd_ps(v, v);
     _mm_cvtss_f32(_mm_add_ss(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))

@@ -3,15 +3,13 @@
 //! - `gemv_super`, `gemv_low`, `gemv_small`: one token, straight on the file's blocks, some rows at a time.
 //! - `gemv_interleaved`: one token, on rows that were interleaved when they were moved in memory.
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
-//! - `float`: F32, F16, BF16 rows, and attention scores.
-//! - `vec`, `attention`, `attention_q8`: the vector operations.
+//! - `float`: F32, F16, BF16 rows, and attention.
+//! - `vec`: the other vector operations.
 //! - `floats`: the quantizers' registers.
 //!
 //! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
 //! the folder are tables that take the token [`Avx2`].
 mod affine;
-mod attention;
-mod attention_q8;
 mod float;
 mod floats;
 pub(super) mod gemv_interleaved;

@@ -3,14 +3,14 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::attention::{dots_f16, dots_f32, weighted_rows_f16, weighted_rows_f32};
-use super::attention_q8::{dots_q8, weighted_rows_q8};
-use super::float::{load_f16, tile};
+use super::float::{
+    dot_f16, dot_f32, dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8,
+};
 use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
 use crate::kernel::Level;
 use crate::kernel::vec_ops::{Table, VecOps};
-use crate::kernel::x86::{Avx2, Stream};
+use crate::kernel::x86::Avx2;
 
 /// The operations of this level; handed out against the token only.
 pub(super) static OPS: VecOps = VecOps::new(Level::Avx2(Avx2(())), TABLE);
@@ -37,20 +37,6 @@ pub(in crate::kernel::x86) const TABLE: Table = Table {
     dots_q8,
     weighted_rows_q8,
 };
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    let mut out = 0.0;
-    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_f32(x), &mut Stream(None), |_, _, dot| out = dot);
-    out
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
-    let mut out = 0.0;
-    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), &mut Stream(None), |_, _, dot| out = dot);
-    out
-}
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {

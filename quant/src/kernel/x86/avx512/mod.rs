@@ -1,6 +1,8 @@
 //! AVX-512 with VNNI: 512-bit vectors.
 //!
-//! Several tokens by the panels of the folder `vnni`, one by `gemv`; what a level has no faster way for is AVX2's.
+//! Several tokens by the panels of the folder `vnni`, one by `gemv`, float rows by the folder `float`; what a level has no faster
+//! way for is AVX2's.
+mod float;
 mod gemv;
 mod lanes;
 mod vec;
@@ -18,4 +20,9 @@ use crate::dtype::DType;
 use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, RowLayout, Run};
 
-level!(Avx512Vnni, "avx512vnni", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Zmm);
+level! {
+    Avx512Vnni, "avx512vnni", "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", Zmm:
+    F16 float::mul_f16;
+    BF16 float::mul_bf16;
+    F32 float::mul_f32;
+}

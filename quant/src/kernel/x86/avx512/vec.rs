@@ -1,13 +1,29 @@
-//! Vector operations: AVX2's, but for what measures this level's speed.
+//! Vector operations: AVX2's, but for those over float rows and what measures this level's speed.
 use std::arch::x86_64::*;
 
+use super::float::{
+    dot_f16, dot_f32, dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8,
+};
 use crate::kernel::Level;
 use crate::kernel::vec_ops::{Table, VecOps};
 use crate::kernel::x86::{Avx2, Avx512Vnni, avx2};
 
 /// The operations of this level; handed out against the token only.
-pub(super) static OPS: VecOps =
-    VecOps::new(Level::Avx512Vnni(Avx512Vnni(Avx2(()))), Table { multiply_adds, ..avx2::TABLE });
+pub(super) static OPS: VecOps = VecOps::new(
+    Level::Avx512Vnni(Avx512Vnni(Avx2(()))),
+    Table {
+        dot_f32,
+        dot_f16,
+        dots_f32,
+        dots_f16,
+        dots_q8,
+        weighted_rows_f32,
+        weighted_rows_f16,
+        weighted_rows_q8,
+        multiply_adds,
+        ..avx2::TABLE
+    },
+);
 
 /// As the panels do.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

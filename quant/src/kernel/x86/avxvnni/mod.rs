@@ -18,4 +18,4 @@ use crate::dtype::DType;
 use crate::kernel::vec_ops::VecOps;
 use crate::kernel::{Kernel, Level, RowLayout, Run};
 
-level!(AvxVnni, "avxvnni", "avx2,fma,f16c,avxvnni", Pair);
+level! { AvxVnni, "avxvnni", "avx2,fma,f16c,avxvnni", Pair: }

@@ -4,10 +4,10 @@
 /// measured.
 pub(in crate::kernel::x86) const PANEL_TOKENS: usize = 4;
 
-/// The tables of the level `$token`, called `$name`: the quantized formats by panels of `$vector`, whatever it has no faster
-/// way for by AVX2. `vec::OPS` and the folder's `gemv` are the caller's.
+/// The tables of the level `$token`, called `$name`: the quantized formats by panels of `$vector`, float formats by functions of
+/// its own, whatever it has no faster way for by AVX2. `vec::OPS` and the folder's `gemv` are the caller's.
 macro_rules! level {
-    ($token:ident, $name:literal, $features:literal, $vector:ty) => {
+    ($token:ident, $name:literal, $features:literal, $vector:ty: $($float:ident $mul_float:path;)*) => {
         /// The matrix products of this level.
         pub(in crate::kernel) fn kernels(token: $token) -> impl Iterator<Item = Kernel> {
             avx2::kernels(token.avx2()).into_iter().map(move |kernel| {
@@ -27,7 +27,7 @@ macro_rules! level {
         type Super = SuperPanel<$vector>;
         type Small = SmallPanel<$vector>;
 
-        formats! { $token, $name, $features:
+        formats! { $token, $name, $features, [$($float $mul_float;)*]:
             mul_q4_k: Q4K Plain "Q4_K", gemv::q4_k, multiply::<$vector, BlockQ4K, Super>;
             mul_q5_k: Q5K Plain "Q5_K", gemv::q5_k, multiply::<$vector, BlockQ5K, Super>;
             mul_q6_k: Q6K Plain "Q6_K", gemv::q6_k, multiply::<$vector, BlockQ6K, Super>;
@@ -54,12 +54,13 @@ macro_rules! level {
 
 /// Each format's product in a layout, and the table of them. Few tokens by GEMV, more by panels: the results are the same bits.
 macro_rules! formats {
-    ($token:ident, $name:literal, $features:literal:
+    ($token:ident, $name:literal, $features:literal, [$($float:ident $mul_float:path;)*]:
      $($mul:ident: $dtype:ident $layout:ident $of:literal, $gemv:path, $gemm:path;)*) => {
         /// The name and the function for a format and a layout that this level is faster in than AVX2.
         fn faster(weight: DType, layout: RowLayout) -> Option<(&'static str, Run)> {
             Some(match (weight, layout) {
                 $((DType::$dtype, RowLayout::$layout) => (concat!($name, " ", $of), $mul),)*
+                $((DType::$float, RowLayout::Plain) => (concat!($name, " ", stringify!($float)), $mul_float),)*
                 _ => return None,
             })
         }
