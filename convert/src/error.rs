@@ -73,9 +73,12 @@ pub enum Problem {
         /// What we read at most.
         limit: u64,
     },
-    /// Malformed JSON, or JSON of another form than expected.
+    /// Malformed JSON, or JSON of another form than expected; names the entry.
     #[error("is not the JSON expected here: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] serde_path_to_error::Error<serde_json::Error>),
+    /// Something follows the JSON.
+    #[error("goes on after its JSON: {0}")]
+    AfterJson(serde_json::Error),
     /// A safetensors file breaks its format.
     #[error(transparent)]
     Header(#[from] HeaderError),

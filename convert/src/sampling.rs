@@ -43,8 +43,8 @@ pub(crate) fn keys(dir: &Path) -> Result<(Keys, Vec<String>), Error> {
     let path = dir.join(FILE);
     let config = match files::read_json_opt::<Map<String, Json>>(&path, files::SMALL_LIMIT) {
         Ok(config) => config.unwrap_or_default(),
-        Err(Error { problem: Problem::Json(e), .. }) => {
-            return Ok((Vec::new(), vec![format!("{FILE} is ignored: {e}")]));
+        Err(Error { problem: problem @ (Problem::Json(_) | Problem::AfterJson(_)), .. }) => {
+            return Ok((Vec::new(), vec![format!("{FILE} is ignored: it {problem}")]));
         }
         Err(e) => return Err(e),
     };

@@ -64,7 +64,10 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Result<
     let bytes = read(path, limit)?;
     // A byte order mark is not JSON, but editors on Windows leave one.
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|e| Problem::Json(e).of(path))
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| Problem::Json(e).of(path))?;
+    json.end().map_err(|e| Problem::AfterJson(e).of(path))?;
+    Ok(value)
 }
 
 /// Like [`read_json`], but an absent file is `None`. Any other trouble is an error.

@@ -256,6 +256,27 @@ fn folders_that_are_none_or_hold_no_weights() {
     let broken = Sample::dense();
     fs::write(broken.path("config.json"), "{\"architectures\": [\"Qwen3ForCausalLM\"],").unwrap();
     broken.fails(&[], 2, &["config.json", "is not the JSON expected here", "line 1"]);
+    fs::write(broken.path("config.json"), "{} {}").unwrap();
+    broken.fails(&[], 2, &["config.json: goes on after its JSON", "line 1 column 4"]);
+}
+
+#[test]
+fn entries_of_config_json_of_a_wrong_kind_are_named() {
+    let sample = Sample::dense();
+    let path = sample.path("config.json");
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (entry, name) in [
+        (json!({"hidden_size": "64"}), "hidden_size: invalid type: string \"64\", expected u64"),
+        (json!({"num_hidden_layers": -1}), "num_hidden_layers: invalid "),
+        (json!({"rms_norm_eps": [1]}), "rms_norm_eps: invalid type: sequence, expected f64"),
+        (json!({"rope_scaling": {"rope_type": "yarn", "factor": "4"}}), "rope_scaling.factor: invalid type: string"),
+        (json!({"layer_types": ["full_attention", 3]}), "layer_types[1]: invalid type: number"),
+    ] {
+        let mut config = whole.clone();
+        config.as_object_mut().unwrap().extend(entry.as_object().unwrap().clone());
+        fs::write(&path, config.to_string()).unwrap();
+        sample.fails(&[], 2, &["config.json: is not the JSON expected here", name]);
+    }
 }
 
 #[test]

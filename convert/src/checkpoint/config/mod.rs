@@ -104,7 +104,7 @@ pub struct TokenIds {
     pub mask: Option<u64>,
 }
 
-/// config.json, the keys that we look at. Unknown keys are ignored, wrong types are errors with line and column.
+/// config.json, the keys that we look at. Unknown keys are ignored, wrong types are errors that name the key.
 #[derive(Deserialize)]
 struct Raw {
     hidden_size: Option<u64>,
@@ -153,7 +153,7 @@ impl Config {
         let value: Value = files::read_json(&path, files::SMALL_LIMIT)?;
         let arch = arch(&value).map_err(|e| Problem::Config(e).of(&path))?;
         let quantization = quantization::read(&value).map_err(|e| Problem::from(e).of(&path))?;
-        let raw: Raw = serde_json::from_value(value).map_err(|e| Problem::Json(e).of(&path))?;
+        let raw: Raw = serde_path_to_error::deserialize(value).map_err(|e| Problem::Json(e).of(&path))?;
         Config::check(arch, quantization, raw).map_err(|e| Problem::Config(e).of(path))
     }
 
