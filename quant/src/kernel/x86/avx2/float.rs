@@ -3,50 +3,46 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::floats::F32x8;
 use super::lanes::{store_f32, sum_f32, sum4_f32};
 use crate::act::ActView;
 use crate::kernel::x86::Avx2;
 use crate::kernel::x86::float::{self, Register};
-use crate::kernel::{Ahead, Q8Rows};
+use crate::kernel::{Ahead, Floats, Q8Rows};
 
-/// Eight float32, made only with the token.
-#[derive(Clone, Copy)]
-struct Ymm(__m256);
-
-impl Register<8> for Ymm {
+impl Register<8> for F32x8 {
     type Token = Avx2;
 
     #[inline(always)]
-    fn all(_: Avx2, x: f32) -> Ymm {
-        // SAFETY: the token proves AVX.
-        Ymm(unsafe { _mm256_set1_ps(x) })
+    fn all(token: Avx2, x: f32) -> F32x8 {
+        Floats::all(token, x)
     }
 
     #[inline(always)]
-    unsafe fn load(_: Avx2, x: *const f32) -> Ymm {
+    unsafe fn load(_: Avx2, x: *const f32) -> F32x8 {
         // SAFETY: the token proves AVX; the caller gives 8 floats.
-        Ymm(unsafe { _mm256_loadu_ps(x) })
+        F32x8(unsafe { _mm256_loadu_ps(x) })
     }
 
     #[inline(always)]
-    unsafe fn load_f16(_: Avx2, x: *const f16) -> Ymm {
+    unsafe fn load_f16(_: Avx2, x: *const f16) -> F32x8 {
         // SAFETY: the token proves F16C; the caller gives 16 bytes.
-        Ymm(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.cast())) })
+        F32x8(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(x.cast())) })
     }
 
     #[inline(always)]
-    unsafe fn load_bf16(_: Avx2, x: *const u16) -> Ymm {
+    unsafe fn load_bf16(_: Avx2, x: *const u16) -> F32x8 {
         // SAFETY: the token proves AVX2; the caller gives 16 bytes.
-        Ymm(unsafe {
+        F32x8(unsafe {
             let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.cast()));
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
         })
     }
 
     #[inline(always)]
-    unsafe fn load_i8(_: Avx2, x: *const i8) -> Ymm {
+    unsafe fn load_i8(_: Avx2, x: *const i8) -> F32x8 {
         // SAFETY: the token proves AVX2; the caller gives 8 bytes.
-        Ymm(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.cast()))) })
+        F32x8(unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(x.cast()))) })
     }
 
     #[inline(always)]
@@ -56,9 +52,9 @@ impl Register<8> for Ymm {
     }
 
     #[inline(always)]
-    fn add_product(self, a: Ymm, b: Ymm) -> Ymm {
+    fn add_product(self, a: F32x8, b: F32x8) -> F32x8 {
         // SAFETY: a token made this value, so there is FMA.
-        Ymm(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
+        F32x8(unsafe { _mm256_fmadd_ps(a.0, b.0, self.0) })
     }
 
     #[inline(always)]
@@ -68,11 +64,11 @@ impl Register<8> for Ymm {
     }
 
     #[inline(always)]
-    fn sums([a, b, c, d]: [Ymm; 4]) -> [f32; 4] {
+    fn sums([a, b, c, d]: [F32x8; 4]) -> [f32; 4] {
         // SAFETY: as in `store`.
         unsafe { sum4_f32([a.0, b.0, c.0, d.0]) }
     }
 }
 
 // Whoever may call these has the instructions.
-float::functions!(Avx2(()), "avx2,fma,f16c", Ymm, 8);
+float::functions!(Avx2(()), "avx2,fma,f16c", F32x8, 8);

@@ -7,7 +7,7 @@ use crate::kernel::floats::{Floats, Work};
 
 /// Eight floats, made only with the token.
 #[derive(Clone, Copy)]
-pub(super) struct F32x8(__m256);
+pub(super) struct F32x8(pub(super) __m256);
 
 /// Does `work` with this level's instructions.
 #[target_feature(enable = "avx2,fma,f16c")]

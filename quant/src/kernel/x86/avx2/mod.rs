@@ -5,7 +5,7 @@
 //! - `panel`: several tokens. Sixteen rows are unpacked once, one row a lane, and multiplied with all tokens.
 //! - `float`: F32, F16, BF16 rows, and attention.
 //! - `vec`: the other vector operations.
-//! - `floats`: the quantizers' registers.
+//! - `floats`: the registers of the quantizers and of `float`.
 //!
 //! Functions here are safe to call only from functions with the same features; the compiler checks it. What leaves
 //! the folder are tables that take the token [`Avx2`].

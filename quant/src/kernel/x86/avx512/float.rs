@@ -3,17 +3,14 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
+use super::lanes::ZmmFloats;
 use crate::act::ActView;
 use crate::kernel::x86::avx2::lanes::{sum_f32, sum4_f32};
 use crate::kernel::x86::float::{self, Register};
 use crate::kernel::x86::{Avx2, Avx512Vnni};
 use crate::kernel::{Ahead, Q8Rows};
 
-/// Sixteen float32, made only with the token.
-#[derive(Clone, Copy)]
-struct ZmmRow(__m512);
-
-impl ZmmRow {
+impl ZmmFloats {
     /// Lanes i and i + 8 added up.
     #[inline(always)]
     fn fold(self) -> __m256 {
@@ -22,40 +19,40 @@ impl ZmmRow {
     }
 }
 
-impl Register<16> for ZmmRow {
+impl Register<16> for ZmmFloats {
     type Token = Avx512Vnni;
 
     #[inline(always)]
-    fn all(_: Avx512Vnni, x: f32) -> ZmmRow {
+    fn all(_: Avx512Vnni, x: f32) -> ZmmFloats {
         // SAFETY: the token proves AVX-512 F.
-        ZmmRow(unsafe { _mm512_set1_ps(x) })
+        ZmmFloats(unsafe { _mm512_set1_ps(x) })
     }
 
     #[inline(always)]
-    unsafe fn load(_: Avx512Vnni, x: *const f32) -> ZmmRow {
+    unsafe fn load(_: Avx512Vnni, x: *const f32) -> ZmmFloats {
         // SAFETY: the token proves AVX-512 F; the caller gives 16 floats.
-        ZmmRow(unsafe { _mm512_loadu_ps(x) })
+        ZmmFloats(unsafe { _mm512_loadu_ps(x) })
     }
 
     #[inline(always)]
-    unsafe fn load_f16(_: Avx512Vnni, x: *const f16) -> ZmmRow {
+    unsafe fn load_f16(_: Avx512Vnni, x: *const f16) -> ZmmFloats {
         // SAFETY: the token proves AVX-512 F; the caller gives 32 bytes.
-        ZmmRow(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.cast())) })
+        ZmmFloats(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(x.cast())) })
     }
 
     #[inline(always)]
-    unsafe fn load_bf16(_: Avx512Vnni, x: *const u16) -> ZmmRow {
+    unsafe fn load_bf16(_: Avx512Vnni, x: *const u16) -> ZmmFloats {
         // SAFETY: as in `load_f16`.
-        ZmmRow(unsafe {
+        ZmmFloats(unsafe {
             let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(x.cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
         })
     }
 
     #[inline(always)]
-    unsafe fn load_i8(_: Avx512Vnni, x: *const i8) -> ZmmRow {
+    unsafe fn load_i8(_: Avx512Vnni, x: *const i8) -> ZmmFloats {
         // SAFETY: the token proves AVX-512 F; the caller gives 16 bytes.
-        ZmmRow(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) })
+        ZmmFloats(unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(x.cast()))) })
     }
 
     #[inline(always)]
@@ -65,9 +62,9 @@ impl Register<16> for ZmmRow {
     }
 
     #[inline(always)]
-    fn add_product(self, a: ZmmRow, b: ZmmRow) -> ZmmRow {
+    fn add_product(self, a: ZmmFloats, b: ZmmFloats) -> ZmmFloats {
         // SAFETY: a token made this value, so there is AVX-512 F.
-        ZmmRow(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
+        ZmmFloats(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
     }
 
     #[inline(always)]
@@ -77,11 +74,11 @@ impl Register<16> for ZmmRow {
     }
 
     #[inline(always)]
-    fn sums([a, b, c, d]: [ZmmRow; 4]) -> [f32; 4] {
+    fn sums([a, b, c, d]: [ZmmFloats; 4]) -> [f32; 4] {
         // SAFETY: as in `sum`.
         unsafe { sum4_f32([a.fold(), b.fold(), c.fold(), d.fold()]) }
     }
 }
 
 // Whoever may call these has the instructions.
-float::functions!(Avx512Vnni(Avx2(())), "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", ZmmRow, 16);
+float::functions!(Avx512Vnni(Avx2(())), "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", ZmmFloats, 16);

@@ -3,6 +3,7 @@ use std::arch::x86_64::*;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Mul, Shl, Shr, Sub};
 
 use crate::kernel::x86::Avx512Vnni;
+use crate::kernel::x86::float::Register;
 use crate::kernel::x86::vnni::Lanes;
 
 /// Sixteen int32, made only with the token.
@@ -11,7 +12,7 @@ pub(super) struct Zmm(__m512i);
 
 /// Sixteen float32, made only with the token.
 #[derive(Clone, Copy)]
-pub(super) struct ZmmFloats(__m512);
+pub(super) struct ZmmFloats(pub(super) __m512);
 
 /// Operators by intrinsics.
 macro_rules! operators {
@@ -145,22 +146,20 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    fn widen(_: Avx512Vnni, bits: &[u16; 16]) -> ZmmFloats {
-        // SAFETY: the token proves AVX-512 F; 32 readable bytes, at any alignment.
-        ZmmFloats(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bits.as_ptr().cast())) })
+    fn widen(token: Avx512Vnni, bits: &[u16; 16]) -> ZmmFloats {
+        // SAFETY: 16 readable numbers.
+        unsafe { ZmmFloats::load_f16(token, bits.as_ptr().cast()) }
     }
 
     #[inline(always)]
-    fn all_floats(_: Avx512Vnni, x: f32) -> ZmmFloats {
-        // SAFETY: the token proves AVX-512 F.
-        ZmmFloats(unsafe { _mm512_set1_ps(x) })
+    fn all_floats(token: Avx512Vnni, x: f32) -> ZmmFloats {
+        ZmmFloats::all(token, x)
     }
 
     #[inline(always)]
     fn get(x: ZmmFloats) -> [f32; 16] {
         let mut out = [0.0; 16];
-        // SAFETY: a token made `x`, so there is AVX-512 F; 64 writable bytes, at any alignment.
-        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x.0) };
+        x.store(&mut out);
         out
     }
 }

@@ -135,8 +135,10 @@ macro_rules! functions {
             float::dot::<$register, f16, $lanes>($token, k, q)
         }
 
-        float::functions!(@rows $token, $features, $register, $lanes, f32, dots_f32, weighted_rows_f32);
-        float::functions!(@rows $token, $features, $register, $lanes, f16, dots_f16, weighted_rows_f16);
+        float::functions!(@rows $token, $features, $register, $lanes: dots_f32 dots f32);
+        float::functions!(@rows $token, $features, $register, $lanes: dots_f16 dots f16);
+        float::functions!(@rows $token, $features, $register, $lanes: weighted_rows_f32 weighted_rows f32);
+        float::functions!(@rows $token, $features, $register, $lanes: weighted_rows_f16 weighted_rows f16);
 
         #[target_feature(enable = $features)]
         pub(super) fn dots_q8(k: Q8Rows<'_>, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {
@@ -148,29 +150,18 @@ macro_rules! functions {
             float::weighted_rows_q8::<$register, $lanes>($token, v, p, dim, out, ahead);
         }
     };
-    (@rows $token:expr, $features:literal, $register:ty, $lanes:literal, $element:ty, $dots:ident, $weighted_rows:ident) => {
+    // `x`: vectors, or the weights of rows.
+    (@rows $token:expr, $features:literal, $register:ty, $lanes:literal: $name:ident $generic:ident $element:ty) => {
         #[target_feature(enable = $features)]
-        pub(super) fn $dots(
-            k: &[$element],
+        pub(super) fn $name(
+            rows: &[$element],
             stride: usize,
-            q: &[f32],
+            x: &[f32],
             dim: usize,
             out: &mut [f32],
             ahead: Option<Ahead>,
         ) {
-            float::dots::<$register, $element, $lanes>($token, k, stride, q, dim, out, ahead);
-        }
-
-        #[target_feature(enable = $features)]
-        pub(super) fn $weighted_rows(
-            v: &[$element],
-            stride: usize,
-            p: &[f32],
-            dim: usize,
-            out: &mut [f32],
-            ahead: Option<Ahead>,
-        ) {
-            float::weighted_rows::<$register, $element, $lanes>($token, v, stride, p, dim, out, ahead);
+            float::$generic::<$register, $element, $lanes>($token, rows, stride, x, dim, out, ahead);
         }
     };
 }
