@@ -36,6 +36,14 @@ impl ActKind {
             ActKind::Q8x256 => 16,
         }
     }
+
+    /// Sums of 32 values in a row of `cols`, beside those of [`ActKind::sum_len`].
+    const fn wide_sums(self, cols: usize) -> usize {
+        match self {
+            ActKind::Q8x256 if cfg!(target_arch = "x86_64") => cols / 32,
+            _ => 0,
+        }
+    }
 }
 
 /// 32 int8 values on a boundary of 32 bytes, so that no vector load of a row crosses a cache line.
@@ -54,6 +62,8 @@ pub struct Acts {
     quants: Vec<Lane>,
     scales: Vec<f32>,
     sums: Vec<i16>,
+    /// Of Q8x256 the sums of 32 values too, as x86-64's panels want them.
+    wide_sums: Vec<i16>,
 }
 
 impl Default for Acts {
@@ -73,6 +83,7 @@ impl Acts {
             quants: Vec::new(),
             scales: Vec::new(),
             sums: Vec::new(),
+            wide_sums: Vec::new(),
         }
     }
 
@@ -90,6 +101,7 @@ impl Acts {
                 self.quants.resize(values / 32, EMPTY_LANE);
                 self.scales.resize(values / kind.block_len(), 0.0);
                 self.sums.resize(values / kind.sum_len(), 0);
+                self.wide_sums.resize(tokens * kind.wide_sums(cols), 0);
             }
         }
     }
@@ -109,16 +121,23 @@ impl Acts {
         let mut quants = <[i8]>::mut_from_bytes(self.quants.as_mut_bytes()).expect("bytes of whole lanes");
         let mut scales = &mut self.scales[..];
         let mut sums = &mut self.sums[..];
+        let mut wide_sums = &mut self.wide_sums[..];
         (0..tokens).map(move |_| match kind {
-            ActKind::F32 => {
-                ActRow { kind, floats: split(&mut floats, cols), quants: &mut [], scales: &mut [], sums: &mut [] }
-            }
+            ActKind::F32 => ActRow {
+                kind,
+                floats: split(&mut floats, cols),
+                quants: &mut [],
+                scales: &mut [],
+                sums: &mut [],
+                wide_sums: &mut [],
+            },
             ActKind::Q8x32 | ActKind::Q8x256 => ActRow {
                 kind,
                 floats: &mut [],
                 quants: split(&mut quants, cols),
                 scales: split(&mut scales, cols / kind.block_len()),
                 sums: split(&mut sums, cols / kind.sum_len()),
+                wide_sums: split(&mut wide_sums, kind.wide_sums(cols)),
             },
         })
     }
@@ -136,6 +155,7 @@ impl Acts {
             quants,
             scales: &self.scales,
             sums: &self.sums,
+            wide_sums: &self.wide_sums,
         }
     }
 }
@@ -154,6 +174,7 @@ pub struct ActRow<'a> {
     quants: &'a mut [i8],
     scales: &'a mut [f32],
     sums: &'a mut [i16],
+    wide_sums: &'a mut [i16],
 }
 
 impl ActRow<'_> {
@@ -165,7 +186,12 @@ impl ActRow<'_> {
         match self.kind {
             ActKind::F32 => self.floats.copy_from_slice(x),
             ActKind::Q8x32 => vec_ops(level).quantize_32(x, self.quants, self.scales, self.sums),
-            ActKind::Q8x256 => vec_ops(level).quantize_256(x, self.quants, self.scales, self.sums),
+            ActKind::Q8x256 => {
+                vec_ops(level).quantize_256(x, self.quants, self.scales, self.sums);
+                for (wide, [low, high]) in self.wide_sums.iter_mut().zip(self.sums.as_chunks().0) {
+                    *wide = low + high;
+                }
+            }
         }
     }
 }
@@ -195,6 +221,22 @@ pub struct ActView<'a> {
     quants: &'a [i8],
     scales: &'a [f32],
     sums: &'a [i16],
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "there are none"))]
+    wide_sums: &'a [i16],
+}
+
+/// A quantized row.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct TokenRow<'a> {
+    /// int8 values.
+    pub quants: &'a [i8],
+    /// Scales, one a block.
+    pub scales: &'a [f32],
+    /// Sums of 16 values (Q8x256 alone).
+    pub sums_16: &'a [i16],
+    /// Sums of 32 values.
+    pub sums_32: &'a [i16],
 }
 
 impl<'a> ActView<'a> {
@@ -240,6 +282,16 @@ impl<'a> ActView<'a> {
     /// Sums of the int8 values of token `t`, each over 32 (Q8x32) or 16 (Q8x256).
     pub(crate) fn sums(&self, t: usize) -> &'a [i16] {
         self.row(self.sums, t, self.cols / self.kind.sum_len())
+    }
+
+    /// What belongs to token `t`.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn token(&self, t: usize) -> TokenRow<'a> {
+        let (sums_16, sums_32): (&[i16], _) = match self.kind {
+            ActKind::Q8x256 => (self.sums(t), self.row(self.wide_sums, t, self.cols / 32)),
+            ActKind::F32 | ActKind::Q8x32 => (&[], self.sums(t)),
+        };
+        TokenRow { quants: self.quants(t), scales: self.scales(t), sums_16, sums_32 }
     }
 
     /// int8 values of the `T` tokens from `t` on: `[token][block][group of 4]`, `G` groups a block.

@@ -1,7 +1,6 @@
 //! What a level is made of that binds the panels to its registers.
 
-/// From this many tokens on, unpacking a panel takes fewer instructions than reading the blocks once a token: predicted, not
-/// measured.
+/// From this many tokens on, panels are at least as fast as reading the blocks once a token, whatever the format (on Zen 4).
 pub(in crate::kernel::x86) const PANEL_TOKENS: usize = 4;
 
 /// The tables of the level `$token`, called `$name`: the quantized formats by panels of `$vector`, float formats by functions of

@@ -4,7 +4,7 @@
 //! their instructions.
 use super::lanes::{Lanes, ROWS};
 use super::source::{Interleaved, Plain, Source};
-use crate::act::ActView;
+use crate::act::{ActView, TokenRow};
 use crate::block::{Block, blocks};
 use crate::kernel::x86::groups::Groups;
 
@@ -29,8 +29,7 @@ pub(in crate::kernel::x86) trait Panel<V: Lanes, B: Block> {
     fn multiply<const T: usize>(
         &self,
         token: V::Token,
-        acts: ActView<'_>,
-        tokens: [usize; T],
+        rows: &[TokenRow<'_>; T],
         first: usize,
         sums: &mut [V::Floats; T],
     );
@@ -80,34 +79,43 @@ fn for_rows<V: Lanes, B: Block, P: Panel<V, B>, S: Source<V>>(
     let rows = out.len() / acts.tokens();
     let mut panel = P::empty(token);
     for t0 in (0..acts.tokens()).step_by(BATCH) {
-        let acts = acts.slice(t0..acts.tokens().min(t0 + BATCH));
+        let n = BATCH.min(acts.tokens() - t0);
+        // The last tile may be larger than what is left of the tokens: beyond the end the last token again.
+        let mut tokens = [acts.token(t0); BATCH + MOST];
+        for (i, row) in tokens[..n + MOST].iter_mut().enumerate() {
+            *row = acts.token(t0 + i.min(n - 1));
+        }
         for first in (0..rows).step_by(ROWS) {
             let source = source(first);
-            // The last tile may be larger than what is left of the tokens.
             let mut sums = [V::all_floats(token, 0.0); BATCH + MOST];
             for b in (0..source.blocks()).step_by(P::BLOCKS) {
                 panel.unpack(token, source, b);
-                for_tiles::<V, B, P>(token, &panel, acts, b, source, &mut sums);
+                for_tiles::<V, B, P>(token, &panel, &tokens[..n + MOST], b, source, &mut sums);
             }
-            let n = ROWS.min(rows - first);
-            for (t, sums) in sums[..acts.tokens()].iter().enumerate() {
-                out[(t0 + t) * rows + first..][..n].copy_from_slice(&V::get(*sums)[..n]);
+            let width = ROWS.min(rows - first);
+            for (t, sums) in sums[..n].iter().enumerate() {
+                let (sums, out) = (V::get(*sums), &mut out[(t0 + t) * rows + first..]);
+                // Of a length known here: a call for each would take as long as a part of the panel.
+                match out.first_chunk_mut() {
+                    Some(out) if width == ROWS => *out = sums,
+                    _ => out[..width].copy_from_slice(&sums[..width]),
+                }
             }
         }
     }
 }
 
-/// All tokens in tiles; meanwhile asks for the next panel's blocks, a part with each tile.
+/// All tokens but the last `MOST` in tiles; meanwhile asks for the next panel's blocks, a part with each tile.
 #[inline(always)]
 fn for_tiles<V: Lanes, B: Block, P: Panel<V, B>>(
     token: V::Token,
     panel: &P,
-    acts: ActView<'_>,
+    tokens: &[TokenRow<'_>],
     b: usize,
     source: impl Source<V>,
     sums: &mut [V::Floats],
 ) {
-    let n = acts.tokens();
+    let n = tokens.len() - MOST;
     let mut ahead = 0..ROWS;
     let (mut t, mut left) = (0, n.div_ceil(if V::WIDE { MOST } else { MOST / 2 }));
     while t < n {
@@ -115,37 +123,33 @@ fn for_tiles<V: Lanes, B: Block, P: Panel<V, B>>(
             source.ask(part, b + P::BLOCKS, P::BLOCKS);
         }
         left -= 1;
+        let (rows, sums) = (&tokens[t..], &mut sums[t..]);
         t += if V::WIDE {
             match n - t {
-                9.. => tile::<V, B, P, MOST>(token, panel, acts, t, b, sums),
-                5..=8 => tile::<V, B, P, 8>(token, panel, acts, t, b, sums),
-                _ => tile::<V, B, P, 4>(token, panel, acts, t, b, sums),
+                9.. => tile::<V, B, P, MOST>(token, panel, rows, b, sums),
+                5..=8 => tile::<V, B, P, 8>(token, panel, rows, b, sums),
+                _ => tile::<V, B, P, 4>(token, panel, rows, b, sums),
             }
         } else {
             match n - t {
-                5.. => tile::<V, B, P, { MOST / 2 }>(token, panel, acts, t, b, sums),
-                3..=4 => tile::<V, B, P, 4>(token, panel, acts, t, b, sums),
-                _ => tile::<V, B, P, 2>(token, panel, acts, t, b, sums),
+                5.. => tile::<V, B, P, { MOST / 2 }>(token, panel, rows, b, sums),
+                3..=4 => tile::<V, B, P, 4>(token, panel, rows, b, sums),
+                _ => tile::<V, B, P, 2>(token, panel, rows, b, sums),
             }
         };
     }
 }
 
-/// `T` tokens from `t` on; beyond the end the last token again. Returns `T`.
+/// The first `T` tokens. Returns `T`.
 #[inline(always)]
 fn tile<V: Lanes, B: Block, P: Panel<V, B>, const T: usize>(
     token: V::Token,
     panel: &P,
-    acts: ActView<'_>,
-    t: usize,
+    rows: &[TokenRow<'_>],
     b: usize,
     sums: &mut [V::Floats],
 ) -> usize {
-    let mut tokens = [0; T];
-    for (i, token) in tokens.iter_mut().enumerate() {
-        *token = (t + i).min(acts.tokens() - 1);
-    }
-    let sums = sums[t..].first_chunk_mut().expect("sums for a whole tile");
-    panel.multiply::<T>(token, acts, tokens, b, sums);
+    let rows = rows.first_chunk::<T>().expect("rows for a whole tile");
+    panel.multiply(token, rows, b, sums.first_chunk_mut().expect("sums for a whole tile"));
     T
 }

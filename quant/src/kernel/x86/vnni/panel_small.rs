@@ -2,7 +2,7 @@
 use super::lanes::Lanes;
 use super::panel::Panel;
 use super::source::Source;
-use crate::act::ActView;
+use crate::act::TokenRow;
 use crate::block::Block;
 
 /// Blocks along the columns.
@@ -60,47 +60,67 @@ impl<V: Lanes, B: SmallBlock> Panel<V, B> for SmallPanel<V> {
         }
     }
 
-    /// `sum += (d · da) · (q·a)`, then with a minimum `sum += (m · da) · (Σ a)`.
     #[inline(always)]
     fn multiply<const T: usize>(
         &self,
         token: V::Token,
-        acts: ActView<'_>,
-        tokens: [usize; T],
+        rows: &[TokenRow<'_>; T],
         first: usize,
         sums: &mut [V::Floats; T],
     ) {
-        let n = self.blocks;
-        let mut a: [&[[[i8; 4]; GROUPS]]; T] = [&[]; T];
-        let mut scales: [&[f32]; T] = [&[]; T];
+        if self.blocks == BLOCKS {
+            return self.blocks::<B, T, BLOCKS>(token, rows, first, 0, sums);
+        }
+        for b in 0..self.blocks {
+            self.blocks::<B, T, 1>(token, rows, first, b, sums);
+        }
+    }
+}
+
+impl<V: Lanes> SmallPanel<V> {
+    /// `sum += (d · da) · (q·a)`, then with a minimum `sum += (m · da) · (Σ a)`, for `N` blocks from `at` on; `first` is the panel's
+    /// first block.
+    #[inline(always)]
+    fn blocks<B: SmallBlock, const T: usize, const N: usize>(
+        &self,
+        token: V::Token,
+        rows: &[TokenRow<'_>; T],
+        first: usize,
+        at: usize,
+        sums: &mut [V::Floats; T],
+    ) {
+        let mut a = [&[[[0; 4]; GROUPS]; N]; T];
+        let mut scales = [&[0.0; N]; T];
         // Broadcast as they lie in memory.
-        let (mut starts, mut act_sums) = ([[0; BLOCKS]; T], [[0.0; BLOCKS]; T]);
+        let (mut starts, mut act_sums) = ([[0; N]; T], [[0.0; N]; T]);
         for i in 0..T {
-            a[i] = &acts.quants(tokens[i]).as_chunks().0.as_chunks().0[first..][..n];
-            scales[i] = &acts.scales(tokens[i])[first..][..n];
-            for (b, sum) in acts.sums(tokens[i])[first..][..n].iter().enumerate() {
-                starts[i][b] = -B::ZERO * i32::from(*sum);
-                act_sums[i][b] = f32::from(*sum);
+            let row = &rows[i];
+            a[i] = row.quants.as_chunks().0.as_chunks().0[first + at..].first_chunk().expect("blocks of a row");
+            scales[i] = row.scales[first + at..].first_chunk().expect("blocks of a row");
+            let all: &[i16; N] = row.sums_32[first + at..].first_chunk().expect("blocks of a row");
+            for b in 0..N {
+                starts[i][b] = -B::ZERO * i32::from(all[b]);
+                act_sums[i][b] = f32::from(all[b]);
             }
         }
         let mut totals = *sums;
-        for b in 0..n {
+        for b in 0..N {
             let mut dots = [V::all(token, 0); T];
             if B::ZERO != 0 {
                 for i in 0..T {
                     dots[i] = V::all(token, starts[i][b]);
                 }
             }
-            for (g, w) in self.q[b].iter().enumerate() {
+            for (g, w) in self.q[at + b].iter().enumerate() {
                 for i in 0..T {
                     dots[i] = dots[i].dot_bytes(*w, V::quad(token, a[i][b][g]));
                 }
             }
             for i in 0..T {
                 let da = V::all_floats(token, scales[i][b]);
-                totals[i] = totals[i] + (self.d[b] * da) * dots[i].to_floats();
+                totals[i] = totals[i] + (self.d[at + b] * da) * dots[i].to_floats();
                 if B::MIN {
-                    totals[i] = totals[i] + (self.m[b] * da) * V::all_floats(token, act_sums[i][b]);
+                    totals[i] = totals[i] + (self.m[at + b] * da) * V::all_floats(token, act_sums[i][b]);
                 }
             }
         }

@@ -2,7 +2,7 @@
 use super::lanes::Lanes;
 use super::panel::Panel;
 use super::source::Source;
-use crate::act::ActView;
+use crate::act::TokenRow;
 use crate::block::{Block, SUPER};
 
 /// Groups of four columns.
@@ -14,7 +14,7 @@ pub(in crate::kernel::x86) struct SuperPanel<V: Lanes> {
     pub(super) q: [V; GROUPS],
     /// The scales of the sub-blocks. Where sums are int16, the upper halves of the lanes are 0.
     pub(super) scales: [V; 16],
-    /// For each 32 columns the minimums of the two halves, as int16.
+    /// For each two sub-blocks their minimums, as int16.
     pub(super) mins: [V; 8],
     pub(super) d: V::Floats,
     pub(super) dmin: V::Floats,
@@ -24,9 +24,7 @@ pub(in crate::kernel::x86) struct SuperPanel<V: Lanes> {
 pub(in crate::kernel::x86) trait SuperBlock: Block {
     /// Groups of four columns with one scale.
     const SUB: usize;
-    /// Groups whose products add up before they meet the scale.
-    const RUN: usize;
-    /// Sums of `RUN` groups fit int16, so that one instruction scales and adds.
+    /// Their sums fit int16, so that one instruction scales and adds.
     const WORDS: bool;
     /// What is added to levels where they are stored, to be subtracted again from their products.
     const ZERO: i32;
@@ -56,68 +54,58 @@ impl<V: Lanes, B: SuperBlock> Panel<V, B> for SuperPanel<V> {
     fn multiply<const T: usize>(
         &self,
         token: V::Token,
-        acts: ActView<'_>,
-        tokens: [usize; T],
+        rows: &[TokenRow<'_>; T],
         first: usize,
         sums: &mut [V::Floats; T],
     ) {
-        const { assert!(B::ZERO == 0 || B::RUN == B::SUB, "the sums are those of a sub-block") };
         let mut a = [&[[0; 4]; GROUPS]; T];
-        let mut act_sums = [&[[0; 2]; 8]; T];
-        for i in 0..T {
-            a[i] = &acts.quants(tokens[i]).as_chunks().0.as_chunks().0[first];
-            act_sums[i] = &acts.sums(tokens[i]).as_chunks().0.as_chunks().0[first];
-        }
+        let (mut sums_16, mut sums_32) = ([&[0; 16]; T], [&[0; 8]; T]);
         // Broadcast as they lie in memory.
         let mut starts = [[0; 16]; T];
-        if B::ZERO != 0 {
-            for i in 0..T {
+        for i in 0..T {
+            a[i] = &rows[i].quants.as_chunks().0.as_chunks().0[first];
+            if B::SUB == 8 {
+                sums_32[i] = &rows[i].sums_32.as_chunks().0[first];
+            } else {
+                sums_16[i] = &rows[i].sums_16.as_chunks().0[first];
+            }
+            if B::ZERO != 0 {
                 for j in 0..GROUPS / B::SUB {
-                    let sums = act_sums[i].as_flattened();
-                    let sum =
-                        if B::SUB == 4 { sums[j].into() } else { i32::from(sums[2 * j]) + i32::from(sums[2 * j + 1]) };
-                    starts[i][j] = -B::ZERO * sum;
+                    starts[i][j] = -B::ZERO * i32::from(if B::SUB == 8 { sums_32[i][j] } else { sums_16[i][j] });
                 }
             }
         }
         let mut totals = [V::all(token, 0); T];
         for j in 0..GROUPS / B::SUB {
             let scale = self.scales[j];
-            for r in 0..B::SUB / B::RUN {
-                let mut dots = [V::all(token, 0); T];
-                if B::ZERO != 0 {
-                    for i in 0..T {
-                        dots[i] = V::all(token, starts[i][j]);
-                    }
-                }
-                for k in 0..B::RUN {
-                    let g = j * B::SUB + r * B::RUN + k;
-                    let w = self.q[g];
-                    for i in 0..T {
-                        dots[i] = dots[i].dot_bytes(w, V::quad(token, a[i][g]));
-                    }
-                }
+            let mut dots = [V::all(token, 0); T];
+            if B::ZERO != 0 {
                 for i in 0..T {
-                    totals[i] =
-                        if B::WORDS { totals[i].dot_words(dots[i], scale) } else { totals[i] + dots[i] * scale };
+                    dots[i] = V::all(token, starts[i][j]);
                 }
             }
-        }
-        let mut offsets = [V::all(token, 0); T];
-        if B::MIN {
-            for (p, mins) in self.mins.iter().enumerate() {
+            for k in 0..B::SUB {
+                let g = j * B::SUB + k;
+                let w = self.q[g];
                 for i in 0..T {
-                    offsets[i] = offsets[i].dot_words(*mins, V::pair(token, act_sums[i][p]));
+                    dots[i] = dots[i].dot_bytes(w, V::quad(token, a[i][g]));
                 }
+            }
+            for i in 0..T {
+                totals[i] = if B::WORDS { totals[i].dot_words(dots[i], scale) } else { totals[i] + dots[i] * scale };
             }
         }
         for i in 0..T {
-            let da = V::all_floats(token, acts.scales(tokens[i])[first]);
             let mut value = self.d * totals[i].to_floats();
             if B::MIN {
-                value = value - self.dmin * offsets[i].to_floats();
+                let mut offset = V::all(token, 0);
+                for p in 0..GROUPS / B::SUB / 2 {
+                    let pair = if B::SUB == 8 { sums_32[i].as_chunks().0[p] } else { sums_16[i].as_chunks().0[p] };
+                    offset = offset.dot_words(self.mins[p], V::pair(token, pair));
+                }
+                value = value - self.dmin * offset.to_floats();
             }
-            sums[i] = sums[i] + da * value;
+            sums[i] = sums[i] + V::all_floats(token, rows[i].scales[first]) * value;
         }
     }
 }

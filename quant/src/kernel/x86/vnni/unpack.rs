@@ -39,13 +39,17 @@ impl<V: Lanes> SuperPanel<V> {
     fn set_affine(&mut self, token: V::Token, [units, scale, min, low]: [V; 4]) {
         (self.d, self.dmin) = units.halves();
         let mask = |m| V::all(token, m);
+        let mut mins = [min; 8];
         for j in 0..4 {
             let (scale, min, low) = (scale >> (8 * j), min >> (8 * j), low >> (8 * j));
             let top = |v: V| v >> 2 & mask(0x30);
             self.scales[j as usize] = scale & mask(63);
-            self.mins[j as usize] = both_halves(min & mask(63));
+            mins[j as usize] = min & mask(63);
             self.scales[j as usize + 4] = low & mask(15) | top(scale);
-            self.mins[j as usize + 4] = both_halves(low >> 4 & mask(15) | top(min));
+            mins[j as usize + 4] = low >> 4 & mask(15) | top(min);
+        }
+        for p in 0..4 {
+            self.mins[p] = mins[2 * p] | mins[2 * p + 1] << 16;
         }
     }
 
@@ -61,17 +65,9 @@ impl<V: Lanes> SuperPanel<V> {
     }
 }
 
-/// The low int16 of each lane, below 2^16, in both its halves.
-#[inline(always)]
-fn both_halves<V: Lanes>(v: V) -> V {
-    v | v << 16
-}
-
 impl SuperBlock for BlockQ4K {
     const SUB: usize = 8;
-    /// 15 · 127 · 16 fits int16.
-    const RUN: usize = 4;
-    const WORDS: bool = true;
+    const WORDS: bool = false;
     const ZERO: i32 = 0;
     const MIN: bool = true;
 
@@ -91,7 +87,6 @@ impl SuperBlock for BlockQ4K {
 
 impl SuperBlock for BlockQ5K {
     const SUB: usize = 8;
-    const RUN: usize = 8;
     const WORDS: bool = false;
     const ZERO: i32 = 0;
     const MIN: bool = true;
@@ -116,7 +111,6 @@ impl SuperBlock for BlockQ5K {
 
 impl SuperBlock for BlockQ6K {
     const SUB: usize = 4;
-    const RUN: usize = 4;
     const WORDS: bool = false;
     const ZERO: i32 = 32;
     const MIN: bool = false;
@@ -147,7 +141,6 @@ impl SuperBlock for BlockQ6K {
 impl SuperBlock for BlockQ3K {
     const SUB: usize = 4;
     /// 4 · 127 · 16 fits int16.
-    const RUN: usize = 4;
     const WORDS: bool = true;
     const ZERO: i32 = 4;
     const MIN: bool = false;
@@ -181,7 +174,6 @@ impl SuperBlock for BlockQ3K {
 impl SuperBlock for BlockQ2K {
     const SUB: usize = 4;
     /// 3 · 127 · 16 fits int16.
-    const RUN: usize = 4;
     const WORDS: bool = true;
     const ZERO: i32 = 0;
     const MIN: bool = true;
@@ -214,7 +206,6 @@ impl SuperBlock for BlockQ2K {
 
 impl SuperBlock for BlockIq4Xs {
     const SUB: usize = 8;
-    const RUN: usize = 8;
     const WORDS: bool = false;
     const ZERO: i32 = 128;
     const MIN: bool = false;
