@@ -12,6 +12,7 @@ use crate::kernel::{Ahead, Floats, Q8Rows};
 
 impl Register<8> for F32x8 {
     type Token = Avx2;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn all(token: Avx2, x: f32) -> F32x8 {

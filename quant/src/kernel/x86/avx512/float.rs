@@ -5,7 +5,7 @@ use half::f16;
 
 use super::lanes::ZmmFloats;
 use crate::act::ActView;
-use crate::kernel::x86::avx2::lanes::{sum_f32, sum4_f32};
+use crate::kernel::x86::avx2::lanes::sum_f32;
 use crate::kernel::x86::float::{self, Register};
 use crate::kernel::x86::{Avx2, Avx512Vnni};
 use crate::kernel::{Ahead, Q8Rows};
@@ -21,6 +21,7 @@ impl ZmmFloats {
 
 impl Register<16> for ZmmFloats {
     type Token = Avx512Vnni;
+    const WIDE: bool = true;
 
     #[inline(always)]
     fn all(_: Avx512Vnni, x: f32) -> ZmmFloats {
@@ -75,8 +76,21 @@ impl Register<16> for ZmmFloats {
 
     #[inline(always)]
     fn sums([a, b, c, d]: [ZmmFloats; 4]) -> [f32; 4] {
-        // SAFETY: as in `sum`.
-        unsafe { sum4_f32([a.fold(), b.fold(), c.fold(), d.fold()]) }
+        let mut out = [0.0; 4];
+        // SAFETY: a token made the values, so there is AVX-512 F and VL; 16 writable bytes, at any alignment.
+        unsafe {
+            // As `fold`, of two: lanes 0 … 7 are the first one's. Blends, where they do, since shuffles take turns with products.
+            let fold2 = |x, y| _mm512_add_ps(_mm512_mask_blend_ps(0xff00, x, y), _mm512_shuffle_f32x4::<0x4e>(x, y));
+            let (ab, cd) = (fold2(a.0, b.0), fold2(c.0, d.0));
+            // Then neighbours, within quarters: [a c a c] twice, [b d b d] twice.
+            let crossed = _mm512_permute_ps::<0xb1>(_mm512_mask_blend_ps(0xaaaa, cd, ab));
+            let pairs = _mm512_add_ps(_mm512_mask_blend_ps(0xaaaa, ab, cd), crossed);
+            let fours = _mm512_add_ps(pairs, _mm512_permute_ps::<0x4e>(pairs));
+            let all = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0xb1>(fours, fours));
+            let order = _mm512_setr_epi32(0, 8, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            _mm_storeu_ps(out.as_mut_ptr(), _mm512_castps512_ps128(_mm512_permutexvar_ps(order, all)));
+        }
+        out
     }
 }
 

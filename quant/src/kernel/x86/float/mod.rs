@@ -23,6 +23,9 @@ pub(super) trait Register<const L: usize>: Copy {
     /// Proof that the CPU has the instructions.
     type Token: Copy;
 
+    /// There are 32 of them, not 16.
+    const WIDE: bool;
+
     /// The same float in each lane.
     fn all(token: Self::Token, x: f32) -> Self;
 

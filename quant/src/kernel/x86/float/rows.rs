@@ -31,6 +31,7 @@ pub(in crate::kernel::x86) fn weighted_rows<R: Register<L>, E: Element, const L:
             let weights = (p, n, some.clone());
             // As many queries share each load of a row as there are registers for their sums.
             j += match out.len() / dim {
+                6.. if R::WIDE => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
                 6.. => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
                 4.. => Rows::<E, 4>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
                 2.. => Rows::<E, 2>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
@@ -54,11 +55,15 @@ impl<'a, E: Element, const Q: usize> Rows<'a, E, Q> {
     /// The rows `v`, with the weights `rows` of each `n` of `p`.
     #[inline(always)]
     fn new(v: &'a [E], stride: usize, (p, n, rows): (&[f32], usize, Range<usize>)) -> Self {
-        let mut weights = [[0.0; Q]; ROWS];
+        let mut columns: [&[f32]; Q] = [&[]; Q];
         for j in 0..Q {
-            let p = &p[j * n..][rows.clone()];
-            for (row, p) in weights.iter_mut().zip(p) {
-                row[j] = *p;
+            columns[j] = &p[j * n..][rows.clone()];
+        }
+        let mut weights = [[0.0; Q]; ROWS];
+        for (i, row) in weights[..rows.len()].iter_mut().enumerate() {
+            // Row by row: by columns the compiler scatters them, which takes longer than what they are for.
+            for j in 0..Q {
+                row[j] = columns[j][i];
             }
         }
         Rows { v, stride, weights, n: rows.len() }

@@ -36,7 +36,7 @@ pub(in crate::kernel::x86) fn multiply<R: Register<L>, E, const L: usize>(
         // Whole tiles further: their rows are being read already.
         let distance = AHEAD.next_multiple_of(4 * size_of_val(row(0)));
         let stream = Stream((acts.tokens() <= FEW).then(|| Ahead::of(row(0)).skip(distance)));
-        let put = |r: usize, t: usize, dot: f32| out[t * rows + first + r] = dot;
+        let put = |r: usize, t: usize, dots: &[f32]| out[t * rows + first + r..][..dots.len()].copy_from_slice(dots);
         tiles::<R, E, L>(token, n, row, acts.tokens(), |t| acts.floats(t), stream, put);
     }
 }
@@ -56,7 +56,8 @@ pub(in crate::kernel::x86) fn dots<R: Register<L>, E: Element, const L: usize>(
     let n = out.len() / queries;
     let row = |i: usize| &k[i * stride..][..dim];
     let query = |j: usize| &q[j * dim..][..dim];
-    tiles::<R, E, L>(token, n, row, queries, query, Stream(ahead), |i, j, dot| out[j * n + i] = dot);
+    let put = |i: usize, j: usize, dots: &[f32]| out[j * n + i..][..dots.len()].copy_from_slice(dots);
+    tiles::<R, E, L>(token, n, row, queries, query, Stream(ahead), put);
 }
 
 /// Row · vector.
@@ -77,7 +78,7 @@ pub(in crate::kernel::x86) fn dot<R: Register<L>, E: Element, const L: usize>(
     sum.sum()
 }
 
-/// Calls `put(row, vector, dot product)` for every pair; meanwhile asks for as many bytes of `stream` as the rows have.
+/// Calls `put(row, vector, dot products)` for some rows from `row` on, until every pair was there; meanwhile asks for as many bytes of `stream` as the rows have.
 #[inline(always)]
 fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
     token: R::Token,
@@ -86,27 +87,32 @@ fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
     vectors: usize,
     vector: impl Fn(usize) -> &'a [f32],
     mut stream: Stream,
-    mut put: impl FnMut(usize, usize, f32),
+    mut put: impl FnMut(usize, usize, &[f32]),
 ) {
     if !row(0).len().is_multiple_of(L) {
         // Beside a tile's loop this would put its sums on the stack, and no model has such heads.
         for t in 0..vectors {
-            (0..rows).for_each(|r| put(r, t, dot::<R, E, L>(token, row(r), vector(t))));
+            (0..rows).for_each(|r| put(r, t, &[dot::<R, E, L>(token, row(r), vector(t))]));
         }
         return;
     }
     // Tiles of 2 × 6, then 4 × 2, then 4 × 1: the sums and operands of each fit 16 registers, and a row's conversion serves
-    // six vectors.
+    // six vectors. 32 registers hold 4 × 6.
     let mut t = 0;
     while t + 6 <= vectors {
         let six = [vector(t), vector(t + 1), vector(t + 2), vector(t + 3), vector(t + 4), vector(t + 5)];
         let mut r = 0;
+        while R::WIDE && r + 4 <= rows {
+            let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
+            tile::<R, E, L, 4, 6>(token, four, six, &mut stream, |j, dots| put(r, t + j, dots));
+            r += 4;
+        }
         while r + 2 <= rows {
-            tile::<R, E, L, 2, 6>(token, [row(r), row(r + 1)], six, &mut stream, |i, j, dot| put(r + i, t + j, dot));
+            tile::<R, E, L, 2, 6>(token, [row(r), row(r + 1)], six, &mut stream, |j, dots| put(r, t + j, dots));
             r += 2;
         }
         if r < rows {
-            tile::<R, E, L, 1, 6>(token, [row(r)], six, &mut stream, |_, j, dot| put(r, t + j, dot));
+            tile::<R, E, L, 1, 6>(token, [row(r)], six, &mut stream, |j, dots| put(r, t + j, dots));
         }
         t += 6;
         stream = Stream(None);
@@ -118,18 +124,18 @@ fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
             let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
             if pair {
                 let two = [vector(t), vector(t + 1)];
-                tile::<R, E, L, 4, 2>(token, four, two, &mut stream, |i, j, dot| put(r + i, t + j, dot));
+                tile::<R, E, L, 4, 2>(token, four, two, &mut stream, |j, dots| put(r, t + j, dots));
             } else {
-                tile::<R, E, L, 4, 1>(token, four, [vector(t)], &mut stream, |i, _, dot| put(r + i, t, dot));
+                tile::<R, E, L, 4, 1>(token, four, [vector(t)], &mut stream, |_, dots| put(r, t, dots));
             }
             r += 4;
         }
         for r in r..rows {
             if pair {
                 let two = [vector(t), vector(t + 1)];
-                tile::<R, E, L, 1, 2>(token, [row(r)], two, &mut stream, |_, j, dot| put(r, t + j, dot));
+                tile::<R, E, L, 1, 2>(token, [row(r)], two, &mut stream, |j, dots| put(r, t + j, dots));
             } else {
-                tile::<R, E, L, 1, 1>(token, [row(r)], [vector(t)], &mut stream, |_, _, dot| put(r, t, dot));
+                tile::<R, E, L, 1, 1>(token, [row(r)], [vector(t)], &mut stream, |_, dots| put(r, t, dots));
             }
         }
         t += if pair { 2 } else { 1 };
@@ -137,14 +143,14 @@ fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
     }
 }
 
-/// The dot products of `M` rows with `T` vectors of the same length, whole registers.
+/// The dot products of `M` rows with `T` vectors of the same length, whole registers: `put(vector, those of the rows)`.
 #[inline(always)]
 fn tile<R: Register<L>, E: Element, const L: usize, const M: usize, const T: usize>(
     token: R::Token,
     rows: [&[E]; M],
     vectors: [&[f32]; T],
     stream: &mut Stream,
-    mut put: impl FnMut(usize, usize, f32),
+    mut put: impl FnMut(usize, &[f32; M]),
 ) {
     let len = rows[0].len();
     let mut whole_rows: [&[[E; L]]; M] = [&[]; M];
@@ -169,20 +175,26 @@ fn tile<R: Register<L>, E: Element, const L: usize, const M: usize, const T: usi
             }
         }
     }
-    // By indices known at compile time, so that the sums stay in registers.
-    for i in (0..M * T / 4).map(|four| 4 * four) {
-        let four = [
-            sums[i / T][i % T],
-            sums[(i + 1) / T][(i + 1) % T],
-            sums[(i + 2) / T][(i + 2) % T],
-            sums[(i + 3) / T][(i + 3) % T],
-        ];
-        for (j, sum) in R::sums(four).into_iter().enumerate() {
-            put((i + j) / T, (i + j) % T, sum);
+    // By indices known at compile time, so that the sums stay in registers; four of them are added up at once.
+    if M == 4 {
+        for t in 0..T {
+            let four = R::sums([sums[0][t], sums[1 % M][t], sums[2 % M][t], sums[3 % M][t]]);
+            put(t, four.first_chunk().expect("four rows"));
         }
-    }
-    for i in M * T / 4 * 4..M * T {
-        put(i / T, i % T, sums[i / T][i % T].sum());
+    } else if M == 2 && T.is_multiple_of(2) {
+        for t in (0..T / 2).map(|pair| 2 * pair) {
+            let four = R::sums([sums[0][t], sums[1 % M][t], sums[0][t + 1], sums[1 % M][t + 1]]);
+            put(t, four.first_chunk().expect("two rows"));
+            put(t + 1, four.last_chunk().expect("two rows"));
+        }
+    } else {
+        for t in 0..T {
+            let mut each = [0.0; M];
+            for r in 0..M {
+                each[r] = sums[r][t].sum();
+            }
+            put(t, &each);
+        }
     }
 }
 
