@@ -110,10 +110,24 @@ const fn sequence<const N: usize>() -> [usize; 17] {
     at
 }
 
-/// Dot products of a row's blocks of 32 columns: sums that need not be set to zero, a vector a row, and what they come to.
+/// Blocks of 32 columns that are multiplied one after the other without a test between them.
+pub(super) const STEP: usize = 8;
+
+/// Dot products of the rows' blocks of 32 columns that run on, at most [`STEP`] of them, from 1.5 · 2²³ in the float's bits:
+/// as long as what is added stays below 2²², they are the bits of that integer as a float, and the difference of two is a
+/// block's dot product. It takes one instruction instead of one to subtract and two to convert.
 pub(super) struct RowSums {
     pub(super) sums: [int32x4_t; ROWS],
-    pub(super) total: int32x4_t,
+    pub(super) total: float32x4_t,
+}
+
+impl RowSums {
+    #[inline]
+    #[target_feature(enable = "neon")]
+    fn start() -> Self {
+        const START: f32 = 12_582_912.0;
+        RowSums { sums: [vdupq_n_s32(START.to_bits() as i32 / 4); ROWS], total: vdupq_n_f32(START) }
+    }
 }
 
 /// `sum += (d · da) · (q·a)`, then with a minimum `sum += (m · da) · (Σ a)`, block by block, as the scalar definition
@@ -126,10 +140,8 @@ pub(super) fn of_32<B: Block>(
     out: &mut [f32],
     units: impl Fn(&B) -> (u16, Option<u16>),
     levels: impl Fn(&B) -> Small,
-    dot: impl Fn(&mut RowSums, [Small; ROWS], Small) -> int32x4_t,
+    dot: impl Fn(&mut RowSums, [Small; ROWS], Small) -> float32x4_t,
 ) {
-    // Blocks of a row that are found from one address.
-    const STEP: usize = 4;
     let add = |w: [&B; ROWS],
                q: &[[i8; 16]; 2],
                sum: &[i16; 1],
@@ -140,7 +152,7 @@ pub(super) fn of_32<B: Block>(
         let dot = dot(run, [levels(w[0]), levels(w[1]), levels(w[2]), levels(w[3])], a);
         let units = w.map(&units);
         let d = vmulq_f32(halves(units.map(|(d, _)| d)), scale);
-        let total = vaddq_f32(total, vmulq_f32(d, vcvtq_f32_s32(dot)));
+        let total = vaddq_f32(total, vmulq_f32(d, dot));
         match units {
             [(_, Some(m0)), (_, Some(m1)), (_, Some(m2)), (_, Some(m3))] => {
                 let m = vmulq_f32(halves([m0, m1, m2, m3]), scale);
@@ -155,26 +167,36 @@ pub(super) fn of_32<B: Block>(
     let rows = w.len() / per_row;
     for first in (0..rows).step_by(ROWS) {
         let w: [&[B]; ROWS] = lanes::rows(w, per_row, rows, first);
-        for (t, &Token { q, sums, scales }) in tokens.iter().enumerate() {
-            let zero = vdupq_n_s32(0);
-            let (mut total, mut run) = (vdupq_n_f32(0.0), RowSums { sums: [zero; ROWS], total: zero });
-            for b in (0..per_row / STEP).map(|b| b * STEP) {
-                let (w, q) = (w.map(|w| &w[b..b + STEP]), &q[b..b + STEP]);
-                let (sums, scales) = (&sums[b..b + STEP], load_f32(scales[b..].first_chunk().expect("four blocks")));
+        for (t, token) in tokens.iter().enumerate() {
+            let (q, sums, scales) = (&token.q[..per_row], &token.sums[..per_row], &token.scales[..per_row]);
+            let mut total = vdupq_n_f32(0.0);
+            // Chunks of slices of one length, so that nothing is tested but the end.
+            let w_steps = [chunks(w[0]), chunks(w[1]), chunks(w[2]), chunks(w[3])];
+            let (q_steps, sum_steps, scale_steps) = (chunks(q), chunks(sums), chunks(scales));
+            for s in 0..per_row / STEP {
+                let w = [&w_steps[0][s], &w_steps[1][s], &w_steps[2][s], &w_steps[3][s]];
+                let scales = scale_steps[s].as_chunks().0;
+                let scales = [load_f32(&scales[0]), load_f32(&scales[1])];
+                let mut run = RowSums::start();
                 unrolled!(STEP, |i| {
                     let w = [&w[0][i], &w[1][i], &w[2][i], &w[3][i]];
-                    total = add(w, &q[i], &sums[i], lane(scales, i), &mut run, total);
-                    // One after the other: four blocks at once would not fit the registers.
+                    total = add(w, &q_steps[s][i], &sum_steps[s][i], lane(scales[i / 4], i % 4), &mut run, total);
+                    // One after the other: all of them at once would not fit the registers.
                     total = vreinterpretq_f32_s16(settled(vreinterpretq_s16_f32(total)));
                 });
             }
             for b in per_row / STEP * STEP..per_row {
                 let w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
-                total = add(w, &q[b], &sums[b], vdupq_n_f32(scales[b]), &mut run, total);
+                total = add(w, &q[b], &sums[b], vdupq_n_f32(scales[b]), &mut RowSums::start(), total);
             }
             put(total, first, &mut out[t * rows..][..rows]);
         }
     }
+}
+
+#[inline]
+fn chunks<T>(x: &[T]) -> &[[T; STEP]] {
+    x.as_chunks().0
 }
 
 /// [`settled`].

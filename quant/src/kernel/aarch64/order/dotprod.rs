@@ -1,7 +1,7 @@
 //! With dot product instructions: four rows × 16 columns as `[column / 4][4 rows][4 columns]`, so that a lane is a row.
 use std::arch::aarch64::*;
 
-use super::super::gemv::RowSums;
+use super::super::gemv::{RowSums, STEP};
 use super::super::instructions::{sdot_group, settled, settled_ref};
 use super::super::lanes::{load_i8, transpose};
 use super::super::levels::Small;
@@ -41,10 +41,11 @@ pub(super) fn dot<const N: usize, const MAX: i32>(
 
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-pub(super) fn dot_small<const MAX: i32>(run: &mut RowSums, w: [Small; 4], x: Small) -> int32x4_t {
+pub(super) fn dot_small<const MAX: i32>(run: &mut RowSums, w: [Small; 4], x: Small) -> float32x4_t {
+    const { assert!(STEP as i32 * 32 * MAX * 127 < 1 << 22) };
     let before = run.total;
-    run.total = run_on(&mut run.sums, w, x);
-    vsubq_s32(run.total, before)
+    run.total = vreinterpretq_f32_s32(run_on(&mut run.sums, w, x));
+    vsubq_f32(run.total, before)
 }
 
 #[inline]

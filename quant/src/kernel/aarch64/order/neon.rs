@@ -39,8 +39,8 @@ fn dot<const N: usize, const MAX: i32>(
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot_small<const MAX: i32>(_run: &mut RowSums, w: [Small; 4], x: Small) -> int32x4_t {
-    multiply::<2, MAX>(w, x)
+fn dot_small<const MAX: i32>(_run: &mut RowSums, w: [Small; 4], x: Small) -> float32x4_t {
+    vcvtq_f32_s32(multiply::<2, MAX>(w, x))
 }
 
 #[inline]
