@@ -1,114 +1,17 @@
-//! One token times four rows at a time, straight from the blocks.
+//! One token times four rows at a time, straight from the blocks: those of 32 columns, and what those of 256 have in common
+//! with them.
 use std::arch::aarch64::*;
 
-use super::heads::Head;
-use super::instructions::{settled, settled_ref};
+use super::instructions::settled;
 use super::lanes::{self, *};
-use super::levels::{Pair, Small, pair};
+use super::levels::Small;
 use super::token::Token;
 use super::unroll::unrolled;
 use crate::act::ActView;
-use crate::block::{Block, SUPER, blocks};
+use crate::block::{Block, blocks};
 
 /// Rows whose sums make one vector.
 pub(super) const ROWS: usize = 4;
-
-/// What a format of 256 columns makes of the levels.
-#[derive(Clone, Copy)]
-pub(super) enum Form {
-    /// `d · Σ scale·(q·a) − dmin · Σ min·(Σ a)`
-    Affine,
-    /// `d · Σ scale·(q·a)`; the levels have this number added.
-    Centred(i32),
-    /// `d · Σ scale·(q·a)`
-    Signed,
-}
-
-/// `sum += da · value`, block by block, as the scalar definition has it.
-///
-/// `P` pairs of sub-blocks of `16 * N` columns. `scale(this, next)` is what a sub-block's sum counts for,
-/// `offset(mins, sums)` what the minimums come to. `dot(sums, levels,
-/// a)` multiplies one sub-block; `sums` are zeros at a block's start and its own.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) fn of_256<B: Block, const P: usize, const N: usize>(
-    w: &[u8],
-    acts: ActView<'_>,
-    out: &mut [f32],
-    form: Form,
-    head: impl Fn([&B; ROWS]) -> Head<P>,
-    scale: impl Fn(int16x4_t, int16x4_t) -> int32x4_t,
-    offset: impl Fn(&[int16x8_t; P], &[i16; 16]) -> int32x4_t,
-    levels: impl Fn(&B, usize) -> Pair<N>,
-    dot: impl Fn(&mut [int32x4_t; ROWS], [[int8x16_t; N]; ROWS], [int8x16_t; N]) -> int32x4_t,
-) {
-    const { assert!(2 * P * N * 16 == SUPER) };
-    // The sub-block that is the k-th one multiplied.
-    let at = const { sequence::<N>() };
-    let per_row = acts.cols() / SUPER;
-    let tokens = Token::<16, 16>::all(acts, per_row);
-    let w = blocks::<B>(w);
-    let rows = w.len() / per_row;
-    for first in (0..rows).step_by(ROWS) {
-        let w: [&[B]; ROWS] = lanes::rows(w, per_row, rows, first);
-        for (t, &Token { q, sums, scales }) in tokens.iter().enumerate() {
-            let mut total = vdupq_n_f32(0.0);
-            for b in 0..per_row {
-                let mut w = [&w[0][b], &w[1][b], &w[2][b], &w[3][b]];
-                let mut head = head(w);
-                for i in 0..P {
-                    head.scales[i] = settled(head.scales[i]);
-                    head.mins[i] = settled(head.mins[i]);
-                }
-                // First of all, so that the minimums take no registers later.
-                let mut offset = match form {
-                    Form::Signed => vdupq_n_s32(0),
-                    Form::Affine | Form::Centred(_) => settled_sum(offset(&head.mins, &sums[b])),
-                };
-                let (mut run, mut sum) = ([vdupq_n_s32(0); ROWS], vdupq_n_s32(0));
-                // Not a loop: where things lie in a block must be known at compile time.
-                unrolled!(P, |i| {
-                    // Pair by pair: what the whole block has in common would not fit the registers.
-                    sum = settled_sum(sum);
-                    w = [settled_ref(w[0]), settled_ref(w[1]), settled_ref(w[2]), settled_ref(w[3])];
-                    let w = [levels(w[0], i), levels(w[1], i), levels(w[2], i), levels(w[3], i)];
-                    for k in 0..2 {
-                        let j = at[2 * i + k];
-                        let mut a = [vdupq_n_s8(0); N];
-                        for c in 0..N {
-                            a[c] = load_i8(&q[b][N * j + c]);
-                        }
-                        let dot = dot(&mut run, [w[0][k], w[1][k], w[2][k], w[3][k]], a);
-                        sum = vmlaq_s32(sum, dot, scale(head.scale(j), head.scale(at[2 * i + k + 1])));
-                    }
-                });
-                let value = match form {
-                    Form::Affine => {
-                        vsubq_f32(vmulq_f32(head.d, vcvtq_f32_s32(sum)), vmulq_f32(head.dmin, vcvtq_f32_s32(offset)))
-                    }
-                    Form::Centred(zero) => {
-                        offset = vmlsq_n_s32(sum, offset, zero);
-                        vmulq_f32(head.d, vcvtq_f32_s32(offset))
-                    }
-                    Form::Signed => vmulq_f32(head.d, vcvtq_f32_s32(sum)),
-                };
-                total = vaddq_f32(total, vmulq_n_f32(value, scales[b]));
-            }
-            put(total, first, &mut out[t * rows..][..rows]);
-        }
-    }
-}
-
-/// The sub-blocks pair by pair, then one that no block has.
-const fn sequence<const N: usize>() -> [usize; 17] {
-    let mut at = [SUPER; 17];
-    let mut i = 0;
-    while i < 8 / N {
-        [at[2 * i], at[2 * i + 1]] = pair::<N>(i);
-        i += 1;
-    }
-    at
-}
 
 /// Blocks of 32 columns that are multiplied one after the other without a test between them.
 pub(super) const STEP: usize = 8;
@@ -202,7 +105,7 @@ fn chunks<T>(x: &[T]) -> &[[T; STEP]] {
 /// [`settled`].
 #[inline]
 #[target_feature(enable = "neon")]
-fn settled_sum(v: int32x4_t) -> int32x4_t {
+pub(super) fn settled_sum(v: int32x4_t) -> int32x4_t {
     vreinterpretq_s32_s16(settled(vreinterpretq_s16_s32(v)))
 }
 
@@ -221,7 +124,7 @@ fn lane(v: float32x4_t, i: usize) -> float32x4_t {
 /// Writes the rows `first …`, as many as there are.
 #[inline]
 #[target_feature(enable = "neon")]
-fn put(total: float32x4_t, first: usize, out: &mut [f32]) {
+pub(super) fn put(total: float32x4_t, first: usize, out: &mut [f32]) {
     match out[first..].first_chunk_mut() {
         Some(out) => store_f32(out, total),
         None => {

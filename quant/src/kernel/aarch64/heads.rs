@@ -97,7 +97,7 @@ pub(super) fn q3_k<const DOTS: bool>(w: [&BlockQ3K; 4]) -> Head<8> {
 
 /// The sixteen scales -32 … 31 as bytes; the layout is described in block/q3_k.rs.
 #[inline]
-fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
+pub(super) fn scales_q3_k(packed: &[u8; 12]) -> [u8; 16] {
     let word = |i: usize| u32::from_le_bytes([packed[i], packed[i + 1], packed[i + 2], packed[i + 3]]);
     let (first, second, high) = (word(0), word(4), word(8));
     // Four numbers at once; 32 is subtracted from bytes below 64 without a borrow from a neighbour.
@@ -157,7 +157,7 @@ fn flat(pairs: [[int16x8_t; 2]; 4]) -> [int16x8_t; 8] {
 /// `[4 rows][4 words]` → `[4 words][4 rows]`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn words(rows: [&[u8; 16]; 4]) -> [uint32x4_t; 4] {
+pub(super) fn words(rows: [&[u8; 16]; 4]) -> [uint32x4_t; 4] {
     let row = |r: usize| vreinterpretq_u32_u8(load_u8(rows[r]));
     transpose([row(0), row(1), row(2), row(3)])
 }

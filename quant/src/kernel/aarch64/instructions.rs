@@ -61,6 +61,15 @@ pub(super) fn settled(mut v: int16x8_t) -> int16x8_t {
     v
 }
 
+/// `v`, of which the compiler knows nothing: what it knows of bits makes it take some instructions apart into two.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn opaque(mut v: uint8x16_t) -> uint8x16_t {
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0:v} */", inout(vreg) v, options(pure, nomem, nostack, preserves_flags)) };
+    v
+}
+
 /// `x`, what it refers to being read here and later: not before, and again where it has been read before.
 #[inline]
 pub(super) fn settled_ref<T>(x: &T) -> &T {
@@ -69,6 +78,32 @@ pub(super) fn settled_ref<T>(x: &T) -> &T {
     unsafe { asm!("/* {0} */", inout(reg) at, options(readonly, nostack, preserves_flags)) };
     // SAFETY: it is `x`, unchanged.
     unsafe { &*at }
+}
+
+/// `x` as a reference that the compiler takes for another: what is read through it is loaded, though a register holds it.
+#[inline]
+pub(super) fn again<T>(x: &T) -> &T {
+    let mut at: *const T = x;
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags)) };
+    // SAFETY: it is `x`, unchanged.
+    unsafe { &*at }
+}
+
+/// The lower halves of both, and the upper ones.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn halves_of_both(a: uint32x4_t, b: uint32x4_t) -> [uint32x4_t; 2] {
+    let (low, high);
+    // The intrinsics become instructions that take a Cortex-A72 two or three steps: ZIP2, or a move and an INS.
+    // SAFETY: the function has the feature; the instructions work on registers alone.
+    unsafe {
+        asm!("trn1 {0:v}.2d, {1:v}.2d, {2:v}.2d", out(vreg) low, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+        asm!("trn2 {0:v}.2d, {1:v}.2d, {2:v}.2d", out(vreg) high, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    [low, high]
 }
 
 /// The bits of an integer register.

@@ -3,7 +3,7 @@ use std::arch::aarch64::*;
 
 use half::f16;
 
-use super::instructions::{fcvtl, fmov};
+use super::instructions::{fcvtl, fmov, halves_of_both};
 use crate::block::Block;
 
 /// 16 bytes of a block.
@@ -28,6 +28,14 @@ pub(super) fn load_i8(x: &[i8; 16]) -> int8x16_t {
 pub(super) fn load_i16(x: &[i16; 8]) -> int16x8_t {
     // SAFETY: 16 readable bytes; the load takes any alignment.
     unsafe { vld1q_s16(x.as_ptr()) }
+}
+
+/// Writes 8 sums.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn store_i16(x: &mut [i16; 8], v: int16x8_t) {
+    // SAFETY: 16 writable bytes; the store takes any alignment.
+    unsafe { vst1q_s16(x.as_mut_ptr(), v) }
 }
 
 /// 4 floats.
@@ -81,15 +89,9 @@ pub(super) fn sum4(v: [int32x4_t; 4]) -> int32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn transpose(v: [uint32x4_t; 4]) -> [uint32x4_t; 4] {
-    let (wide, narrow) = (vreinterpretq_u64_u32, vreinterpretq_u32_u64);
-    let (even01, odd01) = (wide(vtrn1q_u32(v[0], v[1])), wide(vtrn2q_u32(v[0], v[1])));
-    let (even23, odd23) = (wide(vtrn1q_u32(v[2], v[3])), wide(vtrn2q_u32(v[2], v[3])));
-    [
-        narrow(vtrn1q_u64(even01, even23)),
-        narrow(vtrn1q_u64(odd01, odd23)),
-        narrow(vtrn2q_u64(even01, even23)),
-        narrow(vtrn2q_u64(odd01, odd23)),
-    ]
+    let [first, third] = halves_of_both(vtrn1q_u32(v[0], v[1]), vtrn1q_u32(v[2], v[3]));
+    let [second, fourth] = halves_of_both(vtrn2q_u32(v[0], v[1]), vtrn2q_u32(v[2], v[3]));
+    [first, second, third, fourth]
 }
 
 /// The first 16 bytes of a block.

@@ -1,7 +1,7 @@
 //! The levels of each format's blocks as int8.
 use std::arch::aarch64::*;
 
-use super::instructions::insert;
+use super::instructions::{again, insert, opaque};
 use super::lanes::*;
 use crate::block::{
     BlockIq4Nl, BlockIq4Xs, BlockQ2K, BlockQ3K, BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K,
@@ -38,6 +38,22 @@ pub(super) fn q5_k(w: &BlockQ5K, i: usize) -> Pair<2> {
     [[a, b], [c, d]]
 }
 
+/// With 16 taken away, -16 … 15: sixteen products of that and an activation fit an int16.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn q5_k_centred(w: &BlockQ5K, i: usize) -> Pair<2> {
+    let (qs, qh) = (w.qs.as_chunks::<32>().0[i].as_chunks().0, w.qh.as_chunks().0);
+    let vector = |c: usize| {
+        let (qs, clear) = (load_u8(&qs[c]), opaque(vmvnq_u8(load_u8(&qh[c]))));
+        // The upper four bits of a level: all where the fifth bit is clear.
+        let is_clear = |bit: usize| vtstq_u8(clear, opaque(vdupq_n_u8(1 << bit)));
+        let (low, high) = (is_clear(2 * i), is_clear(2 * i + 1));
+        [as_signed(vsliq_n_u8::<4>(qs, low)), as_signed(vsriq_n_u8::<4>(high, qs))]
+    };
+    let ([a, c], [b, d]) = (vector(0), vector(1));
+    [[a, b], [c, d]]
+}
+
 /// The low halves of `qs` with bit `2 * i` of `qh` on top, and the high ones with bit `2 * i + 1`.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -60,10 +76,11 @@ fn five_bits_of_pair(qs: &[u8; 16], qh: &[u8; 16], i: usize) -> [int8x16_t; 2] {
 pub(super) fn q6_k(w: &BlockQ6K, i: usize) -> Pair<1> {
     let j = pair::<1>(i)[0];
     let (ql, qh) = (w.ql.as_chunks::<64>().0[j / 8].as_chunks().0, w.qh.as_chunks::<32>().0[j / 8].as_chunks().0);
-    let (ql, qh) = (load_u8(&ql[j % 4]), load_u8(&qh[j % 2]));
+    let (first, second, qh) = (load_u8(&ql[j % 4]), load_u8(again(&ql[j % 4])), load_u8(&qh[j % 2]));
     // The two bits that go on top, at the bottom of a byte's halves.
-    let high = vandq_u8(if j % 4 < 2 { qh } else { vshrq_n_u8::<2>(qh) }, vdupq_n_u8(0x33));
-    [[as_signed(vsliq_n_u8::<4>(ql, high))], [as_signed(vsriq_n_u8::<4>(high, ql))]]
+    let high = opaque(vandq_u8(if j % 4 < 2 { qh } else { vshrq_n_u8::<2>(qh) }, vdupq_n_u8(0x33)));
+    // Both instructions overwrite what the other reads: a load more spares a move.
+    [[as_signed(vsliq_n_u8::<4>(first, high))], [as_signed(vsriq_n_u8::<4>(high, second))]]
 }
 
 /// With 4 added, 0 … 7.

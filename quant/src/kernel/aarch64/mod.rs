@@ -2,7 +2,8 @@
 //!
 //! - `lanes`, `instructions`: loads, transposes and sums; the dot product instructions.
 //! - `levels`, `heads`: the blocks of each format as int8 levels, and as scales and minimums.
-//! - `gemv`: one token, straight on the file's blocks, four rows at a time.
+//! - `heads_by_row`: the scales and minimums row by row.
+//! - `gemv`, `gemv_dots`, `gemv_neon`: one token, straight on the file's blocks, four rows at a time.
 //! - `tile`: several tokens. Some rows × 256 columns are unpacked once and multiplied with all tokens.
 //! - `token`: what both take of the activations.
 //! - `order`: the tables of matrix products, and the order of a tile's columns at each level.
@@ -17,7 +18,10 @@ mod attention_q8;
 mod float;
 pub(super) mod floats;
 mod gemv;
+mod gemv_dots;
+mod gemv_neon;
 mod heads;
+mod heads_by_row;
 mod instructions;
 mod lanes;
 mod levels;

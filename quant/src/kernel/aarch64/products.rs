@@ -1,29 +1,29 @@
-//! Dot products of four rows with one token, a lane a row.
+//! Four dot products at once, a lane each: of four rows, or of four sub-blocks of one.
 use std::arch::aarch64::*;
 
-use super::instructions::sdot;
+use super::instructions::{sdot, settled};
 use super::lanes::sum4;
 
-/// `N` vectors of each of four rows times `N` of a token, without dot product instructions. `MAX`: the largest magnitude
+/// `N` vectors of levels times `N` of activations, four times, without dot product instructions. `MAX`: the largest magnitude
 /// of a level; that of an activation is 127.
 ///
 /// What a multiplication makes are int16, and they are added up as such while they fit: a lane takes 2·N products, then
 /// pairs of lanes, then fours.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn multiply<const N: usize, const MAX: i32>(w: [[int8x16_t; N]; 4], x: [int8x16_t; N]) -> int32x4_t {
+pub(super) fn multiply<const N: usize, const MAX: i32>(w: [[int8x16_t; N]; 4], x: [[int8x16_t; N]; 4]) -> int32x4_t {
     let lane = const { 2 * N as i32 * MAX * 127 };
     if lane > i16::MAX as i32 {
         let mut sums = [vdupq_n_s32(0); 4];
         for r in 0..4 {
-            sums[r] = vpaddlq_s16(products([w[r][0]], [x[0]]));
+            sums[r] = vpaddlq_s16(products([w[r][0]], [x[r][0]]));
             for i in 1..N {
-                sums[r] = vpadalq_s16(sums[r], products([w[r][i]], [x[i]]));
+                sums[r] = vpadalq_s16(sums[r], products([w[r][i]], [x[r][i]]));
             }
         }
         return sum4(sums);
     }
-    let p = [products(w[0], x), products(w[1], x), products(w[2], x), products(w[3], x)];
+    let p = [products(w[0], x[0]), products(w[1], x[1]), products(w[2], x[2]), products(w[3], x[3])];
     if 2 * lane > i16::MAX as i32 {
         return sum4([vpaddlq_s16(p[0]), vpaddlq_s16(p[1]), vpaddlq_s16(p[2]), vpaddlq_s16(p[3])]);
     }
@@ -33,6 +33,36 @@ pub(super) fn multiply<const N: usize, const MAX: i32>(w: [[int8x16_t; N]; 4], x
     } else {
         vpaddlq_s16(vpaddq_s16(low, high))
     }
+}
+
+/// `sum` and the dot products of four sub-blocks of a row, each times its scale, spread over the lanes. `scales` has each
+/// twice; `centre` is taken away before.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn add_four<const N: usize, const MAX: i32>(
+    sum: int32x4_t,
+    w: [[int8x16_t; N]; 4],
+    x: [[int8x16_t; N]; 4],
+    scales: int16x8_t,
+    centre: Option<int16x8_t>,
+) -> int32x4_t {
+    if const { 8 * N as i32 * MAX * 127 > i16::MAX as i32 } {
+        return vmlaq_s32(sum, multiply::<N, MAX>(w, x), vshrq_n_s32::<16>(vreinterpretq_s32_s16(scales)));
+    }
+    let mut dots = halves_of_four(w, x);
+    if let Some(centre) = centre {
+        // The compiler would subtract before the last addition, and take that apart.
+        dots = vsubq_s16(settled(dots), centre);
+    }
+    vmlal_high_s16(vmlal_s16(sum, vget_low_s16(dots), vget_low_s16(scales)), dots, scales)
+}
+
+/// Four dot products in two parts each, modulo 2¹⁶.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn halves_of_four<const N: usize>(w: [[int8x16_t; N]; 4], x: [[int8x16_t; N]; 4]) -> int16x8_t {
+    let p = [products(w[0], x[0]), products(w[1], x[1]), products(w[2], x[2]), products(w[3], x[3])];
+    vpaddq_s16(vpaddq_s16(p[0], p[1]), vpaddq_s16(p[2], p[3]))
 }
 
 /// Lane i: the products i and i + 8 of each pair of vectors.

@@ -2,6 +2,7 @@
 use std::arch::aarch64::*;
 
 use super::super::gemv::{RowSums, STEP};
+use super::super::gemv_dots as few;
 use super::super::instructions::{sdot_group, settled, settled_ref};
 use super::super::lanes::{load_i8, transpose};
 use super::super::levels::Small;
@@ -21,22 +22,11 @@ const DOTS: bool = true;
 
 kernels!("dotprod", "neon,dotprod");
 
-/// Sums run on over the sub-blocks. With A\[j\] the sum up to sub-block j, Σ scale\[j\]·(A\[j\] − A\[j − 1\]) =
-/// Σ (scale\[j\] − scale\[j + 1\])·A\[j\], and no sum is set to zero.
+/// Sums run on over the sub-blocks, as gemv_dots.rs explains.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn scale(this: int16x4_t, next: int16x4_t) -> int32x4_t {
     vsubl_s16(this, next)
-}
-
-#[inline]
-#[target_feature(enable = "neon,dotprod")]
-pub(super) fn dot<const N: usize, const MAX: i32>(
-    run: &mut [int32x4_t; 4],
-    w: [[int8x16_t; N]; 4],
-    x: [int8x16_t; N],
-) -> int32x4_t {
-    run_on(run, w, x)
 }
 
 #[inline]

@@ -1,11 +1,12 @@
 //! With int8 matrix instructions: four rows × 16 columns as `[column / 8][row / 2][2 rows][8 columns]`.
 use std::arch::aarch64::*;
 
+use super::super::gemv_dots as few;
 use super::super::instructions::smmla;
 use super::super::lanes::load_i8;
 use super::super::offsets::offset_of_bytes as offset;
 use super::super::tile::{Dots, TOKENS};
-use super::dotprod::{dot, dot_small, scale};
+use super::dotprod::{dot_small, scale};
 use super::kernels;
 
 /// Rows of a tile, in fours: with four tokens eight independent sums, which hide an instruction's latency.

@@ -21,7 +21,7 @@ pub(in crate::kernel) fn i8mm(token: I8mm) -> [Kernel; 15] {
     i8mm::table(Level::I8mm(token))
 }
 
-/// All formats with the constants and the `scale`, `offset`, `dot`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
+/// All formats with the constants and the `few`, `scale`, `offset`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
 /// them. It is a macro since a function's features can't be a parameter.
 macro_rules! kernels {
     ($name:literal, $features:literal) => {
@@ -31,8 +31,7 @@ macro_rules! kernels {
             BlockQ6K, BlockQ8_0,
         };
         use crate::dtype::DType;
-        use crate::kernel::aarch64::gemv::{self, Form};
-        use crate::kernel::aarch64::{float, heads, levels, tile};
+        use crate::kernel::aarch64::{float, gemv, heads, levels, tile};
         use crate::kernel::{Kernel, Level, RowLayout, Run};
 
         /// The table of this level, which must have the features.
@@ -71,10 +70,10 @@ macro_rules! kernels {
             [some(0..tiled, head), some(tiled..tokens, tail)]
         }
 
-        /// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$max`: the largest magnitude of its levels
-        /// as they are stored, with `$zero` added; `$signed` without.
+        /// A format of 256 columns in `$p` pairs of sub-blocks of `$n` vectors. `$zero` was added to its levels, whose largest
+        /// magnitude without is `$max`.
         macro_rules! of_256 {
-            ($mul:ident, $of:ident, $block:ty, $p:tt, $n:tt, $form:expr, $mins:tt, $max:tt - $zero:tt = $signed:tt) => {
+            ($mul:ident, $of:ident, $block:ty, $p:tt, $n:tt, $mins:tt, $zero:tt, $max:tt) => {
                 #[target_feature(enable = $features)]
                 fn $mul(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
                     let [tiled, few] = split(acts, out);
@@ -89,32 +88,22 @@ macro_rules! kernels {
                             |w, i| levels::$of(w, i),
                             |v| levels::centred::<$zero>(v),
                             |rows| place(rows),
-                            |run, columns, tokens| dots::<$n, $signed>(run, columns, tokens),
+                            |run, columns, tokens| dots::<$n, $max>(run, columns, tokens),
                         );
                     }
                     if let Some((acts, out)) = few {
-                        gemv::of_256::<$block, $p, $n>(
-                            w,
-                            acts,
-                            out,
-                            $form,
-                            |w| heads::$of::<DOTS>(w),
-                            |this, next| scale(this, next),
-                            |mins, sums| offset(mins, sums),
-                            |w, i| levels::$of(w, i),
-                            |run, w, x| dot::<$n, $max>(run, w, x),
-                        );
+                        few::$of(w, acts, out);
                     }
                 }
             };
         }
 
-        of_256!(mul_q4_k, q4_k, BlockQ4K, 4, 2, Form::Affine, true, 15 - 0 = 15);
-        of_256!(mul_q5_k, q5_k, BlockQ5K, 4, 2, Form::Affine, true, 31 - 0 = 31);
-        of_256!(mul_q6_k, q6_k, BlockQ6K, 8, 1, Form::Centred(32), false, 63 - 32 = 32);
-        of_256!(mul_q3_k, q3_k, BlockQ3K, 8, 1, Form::Centred(4), false, 7 - 4 = 4);
-        of_256!(mul_q2_k, q2_k, BlockQ2K, 8, 1, Form::Affine, true, 3 - 0 = 3);
-        of_256!(mul_iq4_xs, iq4_xs, BlockIq4Xs, 4, 2, Form::Signed, false, 127 - 0 = 127);
+        of_256!(mul_q4_k, q4_k, BlockQ4K, 4, 2, true, 0, 15);
+        of_256!(mul_q5_k, q5_k, BlockQ5K, 4, 2, true, 0, 31);
+        of_256!(mul_q6_k, q6_k, BlockQ6K, 8, 1, false, 32, 32);
+        of_256!(mul_q3_k, q3_k, BlockQ3K, 8, 1, false, 4, 4);
+        of_256!(mul_q2_k, q2_k, BlockQ2K, 8, 1, true, 0, 3);
+        of_256!(mul_iq4_xs, iq4_xs, BlockIq4Xs, 4, 2, false, 0, 127);
 
         /// A format of 32 columns. `$max`: the largest magnitude of its levels.
         macro_rules! of_32 {

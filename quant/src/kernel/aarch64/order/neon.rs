@@ -2,6 +2,7 @@
 use std::arch::aarch64::*;
 
 use super::super::gemv::RowSums;
+use super::super::gemv_neon as few;
 use super::super::lanes::load_i8;
 use super::super::levels::Small;
 use super::super::offsets::offset;
@@ -29,18 +30,8 @@ fn scale(this: int16x4_t, _next: int16x4_t) -> int32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn dot<const N: usize, const MAX: i32>(
-    _run: &mut [int32x4_t; 4],
-    w: [[int8x16_t; N]; 4],
-    x: [int8x16_t; N],
-) -> int32x4_t {
-    multiply::<N, MAX>(w, x)
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
 fn dot_small<const MAX: i32>(_run: &mut RowSums, w: [Small; 4], x: Small) -> float32x4_t {
-    vcvtq_f32_s32(multiply::<2, MAX>(w, x))
+    vcvtq_f32_s32(multiply::<2, MAX>(w, [x; 4]))
 }
 
 #[inline]
@@ -68,7 +59,7 @@ fn dots<const N: usize, const MAX: i32>(
         for c in 0..N {
             x[c] = load_i8(&tokens[i][c]);
         }
-        dots[i][0] = multiply::<N, MAX>(w, x);
+        dots[i][0] = multiply::<N, MAX>(w, [x; 4]);
     }
     dots
 }
