@@ -11,6 +11,9 @@ from pathlib import Path
 
 RECORDS = Path(__file__).parent / "records"
 
+# What /proc/cpuinfo calls instructions that decide a CPU's speed here, best first.
+EXTENSIONS = ["avx512_vnni", "avx_vnni", "avx2", "i8mm", "asimddp", "asimd"]
+
 
 def realtime(command):
     """The command at real-time priority where that is allowed: neighbours on a shared machine then cost little."""
@@ -32,12 +35,13 @@ def run(command, **kwargs):
 
 
 def machine():
-    """{cpu, cores, memory_gb, kernel}."""
+    """{cpu, extension, cores, memory_gb, kernel}."""
     info = Path("/proc/cpuinfo").read_text()
     found = re.search(r"^(?:model name|Model)\s*: (.*)$", info, re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return dict(
         cpu=found[1].strip() if found else os.uname().machine,
+        extension=next((name for name in EXTENSIONS if name in info.split()), "none"),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=round(memory / 1e9, 1),
         kernel=os.uname().release,
@@ -47,7 +51,7 @@ def machine():
 def record(name, data):
     """Writes a record under the machine, the date and the benchmark's name; returns its path."""
     here = machine()
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{here['cpu']} {here['cores']} cores".lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{here['cpu']} {here['extension']} {here['cores']} cores".lower()).strip("-")
     date = datetime.date.today().isoformat()
     RECORDS.mkdir(exist_ok=True)
     path = RECORDS / f"{slug}-{date}-{name}.json"
