@@ -24,7 +24,7 @@ pub(in crate::kernel::x86) struct SuperPanel<V: Lanes> {
 pub(in crate::kernel::x86) trait SuperBlock: Block {
     /// Groups of four columns with one scale.
     const SUB: usize;
-    /// Their sums fit int16, so that one instruction scales and adds.
+    /// Their products add up to an int16, so that one instruction scales and adds.
     const WORDS: bool;
     /// What is added to levels where they are stored, to be subtracted again from their products.
     const ZERO: i32;
