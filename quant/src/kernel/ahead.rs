@@ -3,7 +3,7 @@
 /// Where the bytes lie that will be read after those at hand. A kernel asks for as many of them as it reads meanwhile, a few
 /// with each step: asked for all at once they would keep its own loads waiting.
 #[derive(Clone, Copy, Debug)]
-pub struct Ahead(*const u8);
+pub struct Ahead(#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "nobody asks there"))] *const u8);
 
 impl Ahead {
     /// The start of `next`.

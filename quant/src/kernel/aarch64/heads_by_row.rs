@@ -144,14 +144,29 @@ pub(super) fn q2_k(w: [&BlockQ2K; ROWS]) -> Head<1> {
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn iq4_xs(w: [&BlockIq4Xs; ROWS]) -> Head<2> {
-    let scales = w.map(|w| w.unpack_scales());
-    let four = |h: usize| {
-        let words: [[i8; 4]; ROWS] = scales.map(|s| [s[4 * h], s[4 * h + 1], s[4 * h + 2], s[4 * h + 3]]);
-        let bytes: [u8; 16] = zerocopy::transmute!(words);
-        twice(load_u8(&bytes))
-    };
-    let ([a, b], [c, d]) = (four(0), four(1));
-    without_mins(w.map(|w| w.d.bits()), [a, b, c, d])
+    // A lane is a row: d and the upper bits of the scales, then the lower ones, of two scales in a byte.
+    let [units, low, _, _] = words([head(w[0]), head(w[1]), head(w[2]), head(w[3])]);
+    let low = vreinterpretq_u8_u32(low);
+    // Four upper bits to a byte, for the same two scales.
+    let high = vshrq_n_u32::<16>(units);
+    let high = vreinterpretq_u16_u32(vandq_u32(vsliq_n_u32::<8>(high, high), vdupq_n_u32(0x00ff_00ff)));
+    let high = vandq_u8(vreinterpretq_u8_u16(vsliq_n_u16::<4>(high, high)), vdupq_n_u8(0x0f));
+    let even = vandq_u8(vsliq_n_u8::<4>(low, high), vdupq_n_u8(0x3f));
+    let odd = vsliq_n_u8::<4>(vshrq_n_u8::<4>(low), vshrq_n_u8::<2>(high));
+    let zero = vdupq_n_u8(32);
+    let ([a, b], [c, d]) = (twice_by_half(vsubq_u8(even, zero)), twice_by_half(vsubq_u8(odd, zero)));
+    let ([e, f], [g, h]) = (by_row(a, c), by_row(b, d));
+    let none = vdupq_n_s8(0);
+    let d = fcvtl(vmovn_u32(units));
+    Head { d, dmin: vdupq_n_f32(0.0), scales: [e, f, g, h], plain: [none; 2], mins: [none; 4] }
+}
+
+/// `[4 rows][4 bytes]` → `[4 rows][bytes 0, 1 twice]` and `[4 rows][bytes 2, 3 twice]`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn twice_by_half(v: uint8x16_t) -> [uint8x16_t; 2] {
+    let (first, second) = (vreinterpretq_u16_u8(vtrn1q_u8(v, v)), vreinterpretq_u16_u8(vtrn2q_u8(v, v)));
+    [vreinterpretq_u8_u16(vtrn1q_u16(first, second)), vreinterpretq_u8_u16(vtrn2q_u16(first, second))]
 }
 
 #[inline]

@@ -82,6 +82,7 @@ pub(super) fn settled_ref<T>(x: &T) -> &T {
 
 /// `x` as a reference that the compiler takes for another: what is read through it is loaded, though a register holds it.
 #[inline]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through it")]
 pub(super) fn again<T>(x: &T) -> &T {
     let mut at: *const T = x;
     // SAFETY: no instruction at all.
