@@ -140,7 +140,7 @@ pub fn report(err: &anyhow::Error, console: Console) -> Exit {
     let exit = code(err);
     if exit != Exit::Done {
         // Only what is written to stdout fails without a name.
-        let name = if err.is::<io::Error>() { "stdout: " } else { "" };
+        let name = if err.is::<io::Error>() && !err.is::<Failure>() { "stdout: " } else { "" };
         console.line(format_args!("qwren: {name}{err}"));
         if console.is_verbose() {
             err.chain().skip(1).for_each(|cause| console.line(format_args!("  caused by: {cause}")));

@@ -14,11 +14,13 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Begins the file. One that exists is refused unless `force`.
+    /// Begins the file. One that exists is refused unless `force`; what is no regular file always.
     pub fn create(path: &Path, force: bool) -> anyhow::Result<OutputFile> {
-        if !force && path.symlink_metadata().is_ok() {
-            let text = format!("{}: exists already; give another name, or --force to replace it", path.display());
-            return Err(Failure::usage(text).into());
+        let refused = |why| Err(Failure::usage(format!("{}: {why}", path.display())).into());
+        match path.symlink_metadata() {
+            Ok(_) if !force => return refused("exists already; give another name, or --force to replace it"),
+            Ok(meta) if !meta.is_file() => return refused("is not a regular file, which --force would replace"),
+            _ => {}
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
@@ -82,6 +84,29 @@ mod tests {
         assert!(OutputFile::create(&path, false).is_err());
         OutputFile::create(&path, true).unwrap().finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_but_a_regular_file_is_replaced() {
+        use rustix::fs::{CWD, FileType, mknodat};
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name| dir.path().join(name);
+        std::fs::create_dir(at("folder")).unwrap();
+        std::fs::write(at("target"), "old").unwrap();
+        std::os::unix::fs::symlink(at("target"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nowhere"), at("dangling")).unwrap();
+        mknodat(CWD, at("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
+        for name in ["folder", "link", "dangling", "fifo"] {
+            for force in [false, true] {
+                let err = OutputFile::create(&at(name), force).err().unwrap();
+                assert_eq!(exit::code(&err), exit::Exit::Usage);
+                let why = if force { "is not a regular file" } else { "exists already" };
+                assert!(err.to_string().contains(why), "{err}");
+            }
+        }
+        assert_eq!(std::fs::read(at("target")).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5);
     }
 
     #[test]

@@ -156,6 +156,18 @@ fn the_digest_beside_a_file_is_compared() {
     let (code, _, stderr) = run("verify", &[], &path);
     assert_eq!(code, Some(2));
     assert!(stderr.contains("m.gguf.sha256: has no SHA-256 of 'm.gguf'"), "{stderr}");
+
+    // Nobody writes to the FIFO: to open it would wait for ever.
+    std::fs::remove_file(&list).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &list, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let fifo = run("verify", &[], &path);
+    std::fs::remove_file(&list).unwrap();
+    std::fs::create_dir(&list).unwrap();
+    for (code, _, stderr) in [fifo, run("verify", &[], &path)] {
+        assert_eq!(code, Some(2));
+        let line = format!("qwren: {}: is not a regular file\n", list.display());
+        assert_eq!(stderr.lines().last().map(|last| format!("{last}\n")), Some(line));
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The SHA-256 of a file and of its tensors, and the one that stands in a file beside it in sha256sum's form.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use qwren_quant::gguf::{GgufFile, Quoted, TensorInfo};
@@ -65,9 +65,8 @@ fn in_list_of(listed: &Path, path: &Path) -> anyhow::Result<Option<String>> {
     let mut list = listed.as_os_str().to_owned();
     list.push(".sha256");
     let list = PathBuf::from(list);
-    let mut bytes = Vec::new();
-    match File::open(&list) {
-        Ok(file) => file.take(LIST_CAP).read_to_end(&mut bytes)?,
+    let bytes = match read_list(&list) {
+        Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Failure::usage(format!("{}: {e}", list.display())).into()),
     };
@@ -80,6 +79,16 @@ fn in_list_of(listed: &Path, path: &Path) -> anyhow::Result<Option<String>> {
             Err(Failure::usage(text).into())
         }
     }
+}
+
+/// The first bytes of a list. Others than regular files are refused: to open a FIFO would wait for its writer.
+fn read_list(path: &Path) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIST_CAP).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The digest of `name` in `list`, whose lines are `DIGEST  NAME` or `DIGEST *NAME`, with a backslash in front where the name
