@@ -1,11 +1,19 @@
 //! JSON values, one a line: stdin in, stdout out.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{self, Failure};
+
+/// The longest line: a value takes several times as much memory.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Answers are held back for more of them no longer than this.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Answers each line of stdin, a value of type `I` (`wanted` says which in words), with a line of JSON on stdout.
 ///
@@ -13,8 +21,19 @@ use crate::exit::{self, Failure};
 /// A line that is no such value, or that `f` refuses: the text names the line. The answers before it are written.
 pub fn map<I: DeserializeOwned, O: Serialize>(
     wanted: &str,
-    f: impl FnMut(I) -> anyhow::Result<O>,
+    mut f: impl FnMut(I) -> anyhow::Result<O>,
 ) -> anyhow::Result<()> {
+    map_until(wanted, |value| f(value).map(ControlFlow::Continue)).map(drop)
+}
+
+/// As [`map`], until an answer that is the last one. Says whether there was one.
+///
+/// # Errors
+/// As [`map`].
+pub fn map_until<I: DeserializeOwned, O: Serialize>(
+    wanted: &str,
+    f: impl FnMut(I) -> anyhow::Result<ControlFlow<O, O>>,
+) -> anyhow::Result<ControlFlow<()>> {
     map_between(io::stdin().lock(), io::stdout().lock(), wanted, f)
 }
 
@@ -22,14 +41,21 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
     input: impl Read,
     output: impl Write,
     wanted: &str,
-    mut f: impl FnMut(I) -> anyhow::Result<O>,
-) -> anyhow::Result<()> {
+    mut f: impl FnMut(I) -> anyhow::Result<ControlFlow<O, O>>,
+) -> anyhow::Result<ControlFlow<()>> {
     let (mut input, mut output) = (BufReader::new(input), BufWriter::new(output));
     let mut line = Vec::new();
+    let mut flushed = Instant::now();
     for number in 1.. {
         line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
+        let read = input.by_ref().take(MOST_BYTES as u64 + 1).read_until(b'\n', &mut line);
+        if read.map_err(|err| unread(err, number))? == 0 {
             break;
+        }
+        if line.len() > MOST_BYTES {
+            output.flush()?;
+            let text = format!("stdin, line {number}: is longer than {} MiB; send less at once", MOST_BYTES >> 20);
+            return Err(Failure::usage(text).into());
         }
         let value = serde_json::from_slice(&line).map_err(|err| {
             // Of a value that may have several forms the library has nothing to tell.
@@ -39,22 +65,35 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
             };
             anyhow::Error::from(Failure::usage(format!("stdin, line {number}: is not {wanted}{why}; write one a line")))
         });
-        let answer = value.and_then(|value| f(value).map_err(|err| located(number, err)));
-        match answer {
-            Ok(answer) => serde_json::to_writer(&mut output, &answer).map_err(io::Error::from)?,
+        let answer = match value.and_then(|value| f(value).map_err(|err| located(number, err))) {
+            Ok(answer) => answer,
             Err(err) => {
                 output.flush()?;
                 return Err(err);
             }
-        }
+        };
+        let (ControlFlow::Continue(said) | ControlFlow::Break(said)) = &answer;
+        serde_json::to_writer(&mut output, said).map_err(io::Error::from)?;
         output.write_all(b"\n")?;
-        // A program at the other end may wait for this answer before it writes the next line.
-        if !input.buffer().contains(&b'\n') {
+        if answer.is_break() {
             output.flush()?;
+            return Ok(ControlFlow::Break(()));
+        }
+        // A program at the other end may wait for this answer before it writes the next line.
+        if flushed.elapsed() > PATIENCE || !input.buffer().contains(&b'\n') {
+            output.flush()?;
+            flushed = Instant::now();
         }
     }
     output.flush()?;
-    Ok(())
+    Ok(ControlFlow::Continue(()))
+}
+
+fn unread(err: io::Error, number: usize) -> anyhow::Error {
+    let text = format!("stdin, line {number}: cannot be read: {err}");
+    let err = anyhow::Error::from(err);
+    let failure = Failure::new(exit::code(&err), text);
+    err.context(failure)
 }
 
 fn located(number: usize, err: anyhow::Error) -> anyhow::Error {
@@ -71,9 +110,9 @@ mod tests {
         let mut out = Vec::new();
         let result = map_between(input.as_bytes(), &mut out, "a JSON string", |s: String| {
             anyhow::ensure!(!s.is_empty(), Failure::new(Exit::Unsupported, "empty"));
-            Ok(s.len())
+            Ok(if s == "last" { ControlFlow::Break(s.len()) } else { ControlFlow::Continue(s.len()) })
         });
-        (String::from_utf8(out).unwrap(), result)
+        (String::from_utf8(out).unwrap(), result.map(drop))
     }
 
     #[test]
@@ -90,6 +129,56 @@ mod tests {
         let err = result.unwrap_err();
         assert_eq!(exit::code(&err), Exit::Usage);
         assert!(err.to_string().starts_with("stdin, line 2: is not a JSON string (invalid type"), "{err}");
+    }
+
+    #[test]
+    fn nothing_is_read_after_the_last_answer() {
+        let (out, result) = lengths("\"ab\"\n\"last\"\nno JSON\n");
+        assert_eq!(out, "2\n4\n");
+        result.unwrap();
+    }
+
+    /// Counts what reached the other end while the next line was already there.
+    #[test]
+    fn an_answer_that_took_long_is_not_held_back() {
+        struct Heard<'a>(&'a std::cell::Cell<usize>);
+        impl Write for Heard<'_> {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.set(self.0.get() + bytes.len());
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let heard = std::cell::Cell::new(0);
+        let mut before = Vec::new();
+        let ended = map_between("1\n2\n".as_bytes(), Heard(&heard), "a number", |n: u32| {
+            before.push(heard.get());
+            std::thread::sleep(2 * PATIENCE);
+            Ok(ControlFlow::Continue(n))
+        })
+        .unwrap();
+        assert_eq!((before, ended), (vec![0, 2], ControlFlow::Continue(())));
+    }
+
+    #[test]
+    fn a_line_without_end_is_refused() {
+        let input = io::repeat(b' ').take(1 << 40);
+        let result = map_between(input, io::sink(), "a number", |n: u32| Ok(ControlFlow::Continue(n)));
+        let err = result.unwrap_err();
+        assert_eq!(exit::code(&err), Exit::Usage);
+        assert_eq!(err.to_string(), "stdin, line 1: is longer than 64 MiB; send less at once");
+    }
+
+    #[test]
+    fn stdin_that_cannot_be_read_is_named() {
+        let err = unread(io::Error::from(io::ErrorKind::IsADirectory), 1);
+        assert_eq!(
+            (exit::code(&err), err.to_string()),
+            (Exit::Usage, "stdin, line 1: cannot be read: is a directory".into())
+        );
     }
 
     #[test]

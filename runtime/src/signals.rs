@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::SIGINT;
 use signal_hook::{SigId, flag, low_level};
@@ -21,13 +21,16 @@ pub enum Second {
 /// Listens for Ctrl-C until it is dropped, so that an editor that reads afterwards has the key for itself.
 pub struct Interrupt {
     raised: Arc<AtomicBool>,
+    idle: Arc<AtomicBool>,
     handlers: Vec<SigId>,
 }
 
 impl Interrupt {
     /// Starts to listen.
     pub fn listen(second: Second) -> io::Result<Interrupt> {
-        let mut interrupt = Interrupt { raised: Arc::new(AtomicBool::new(false)), handlers: Vec::new() };
+        let mut interrupt = Interrupt { raised: Arc::default(), idle: Arc::default(), handlers: Vec::new() };
+        let idle = Arc::clone(&interrupt.idle);
+        interrupt.handlers.push(flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, idle)?);
         if second == Second::Exits {
             // Before the flag's own handler: the first signal must find the flag still down.
             let code = Exit::Interrupted as i32;
@@ -36,6 +39,11 @@ impl Interrupt {
         }
         interrupt.handlers.push(flag::register(SIGINT, Arc::clone(&interrupt.raised))?);
         Ok(interrupt)
+    }
+
+    /// Says whether nothing runs: Ctrl-C then ends the process at once, whatever it waits for.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::SeqCst);
     }
 
     /// The flag, for work that looks at it now and then.
@@ -54,8 +62,6 @@ impl Drop for Interrupt {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
 
     #[test]

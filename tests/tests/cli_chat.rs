@@ -1,9 +1,11 @@
 //! `qwren chat` without a terminal: one message through a pipe, or lines of JSON.
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use qwren_tests::cli::{qwren, random_model, run};
 use qwren_tests::{converted, data};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn chat(flags: &[&str]) -> Command {
@@ -50,6 +52,26 @@ fn an_empty_message_and_a_prompt_that_does_not_fit_are_refused() {
     assert!(run(chat(&["--quiet"]), " \n").error(2).contains("no message on stdin"));
     let line = run(chat(&["--quiet", "-c", "8"]), "Hello").error(2);
     assert!(line.contains("the context holds 8"), "{line}");
+}
+
+#[test]
+fn ctrl_c_ends_lines_of_json_in_an_answer_and_between_two() {
+    // With more messages than one the signal comes while the next answer is made.
+    for messages in [1, 200] {
+        let mut command = chat(&["--jsonl", "--quiet", "-n", "64", "-c", "60000"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Left open: the end of the input is not what ends the program.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all("\"Hello\"\n".repeat(messages).as_bytes()).unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&stdout.next().unwrap().unwrap()).unwrap();
+        assert_eq!(first["reason"], "length");
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let rest: Vec<Value> = stdout.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        assert!(rest.len() < messages, "{} answers of {messages}", 1 + rest.len());
+        assert!(rest.iter().rev().skip(1).all(|answer| answer["reason"] == "length"), "{rest:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Conversations without a terminal: one message and its answer, or messages as lines of JSON.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
 use qwren::stream::FinishReason;
 use serde::{Deserialize, Serialize};
 
@@ -64,41 +67,68 @@ struct ToolCall {
     function: Call,
 }
 
-/// Answers each line of stdin with one on stdout. Results of several calls come on as many lines; the last is answered.
+/// Answers each line of stdin with one on stdout, until Ctrl-C. Results of several calls come on as many lines; the last is
+/// answered.
 pub fn lines(conversation: &mut Conversation<'_>) -> anyhow::Result<Exit> {
     let interrupt = Interrupt::listen(Second::Exits)?;
-    let mut results = Vec::new();
-    let mut awaited = 0;
+    let mut dialogue = Dialogue { conversation, results: Vec::new(), awaited: 0 };
     let wanted = "a message: a string, or an object with role (system, user, tool) and content";
-    jsonl::map(wanted, |message: Message| {
+    interrupt.set_idle(true);
+    let ended = jsonl::map_until(wanted, |message: Message| {
+        interrupt.set_idle(false);
+        let reply = dialogue.hear(message, &interrupt)?;
+        if interrupt.flag().load(Ordering::Relaxed) {
+            return Ok(ControlFlow::Break(reply));
+        }
+        interrupt.set_idle(true);
+        Ok(ControlFlow::Continue(reply))
+    })?;
+    Ok(if ended.is_break() { Exit::Interrupted } else { Exit::Done })
+}
+
+/// A conversation whose messages come one by one.
+struct Dialogue<'c, 'a> {
+    conversation: &'c mut Conversation<'a>,
+    /// Results of tools that came so far, and how many the last answer wants.
+    results: Vec<String>,
+    awaited: usize,
+}
+
+impl Dialogue<'_, '_> {
+    /// Takes a message in and answers it, unless it is one that nobody answers.
+    fn hear(&mut self, message: Message, interrupt: &Interrupt) -> anyhow::Result<Option<Reply>> {
         let (role, content) = match message {
             Message::Text(content) => (Role::User, content),
             Message::Object { role, content } => (role, content),
         };
-        if role == Role::System {
-            conversation.chronicle.happen(Record::System(Some(content)));
-            return Ok(None);
-        }
-        if role == Role::Tool {
-            if awaited == 0 {
-                return Err(Failure::usage("is the result of a tool, but the last answer calls none").into());
-            }
-            results.push(content);
-            if results.len() < awaited {
+        let chronicle = &mut self.conversation.chronicle;
+        match role {
+            Role::System => {
+                chronicle.happen(Record::System(Some(content)));
                 return Ok(None);
             }
-            conversation.chronicle.happen(Record::Tools(std::mem::take(&mut results)));
-        } else {
-            results.clear();
-            conversation.chronicle.happen(Record::User(content));
+            Role::Tool if self.awaited == 0 => {
+                return Err(Failure::usage("is the result of a tool, but the last answer calls none").into());
+            }
+            Role::Tool => {
+                self.results.push(content);
+                if self.results.len() < self.awaited {
+                    return Ok(None);
+                }
+                chronicle.happen(Record::Tools(std::mem::take(&mut self.results)));
+            }
+            Role::User => {
+                self.results.clear();
+                chronicle.happen(Record::User(content));
+            }
         }
-        let outcome = conversation.answer(false, interrupt.flag(), &mut |_| Ok(()))?;
-        let said = conversation.chronicle.history().last().and_then(|turn| turn.reply.clone()).unwrap_or_default();
-        let (content, calls) = match conversation.has_tools() {
+        let outcome = self.conversation.answer(false, interrupt.flag(), &mut |_| Ok(()))?;
+        let said = self.conversation.chronicle.history().last().and_then(|turn| turn.reply.clone()).unwrap_or_default();
+        let (content, calls) = match self.conversation.has_tools() {
             true => tools::split(&said.text),
             false => (said.text.trim().to_owned(), Vec::new()),
         };
-        awaited = calls.len();
+        self.awaited = calls.len();
         let tool_calls = calls.into_iter().map(|function| ToolCall { r#type: "function", function }).collect();
         Ok(Some(Reply {
             role: "assistant",
@@ -108,6 +138,5 @@ pub fn lines(conversation: &mut Conversation<'_>) -> anyhow::Result<Exit> {
             reason: outcome.reason.name(),
             tokens: outcome.timings.chosen,
         }))
-    })?;
-    Ok(Exit::Done)
+    }
 }
