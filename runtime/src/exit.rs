@@ -79,14 +79,19 @@ fn link_code(link: &(dyn Error + 'static)) -> Option<Exit> {
 /// Errors of the libraries: most speak of a wrong file.
 fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     let of_file = |unsupported| if unsupported { Exit::Unsupported } else { Exit::Usage };
+    let of_gguf = |err: &GgufError| match err.cause() {
+        GgufError::Io(io) => io_code(io).unwrap_or(Exit::Usage),
+        _ => of_file(err.unsupported()),
+    };
     if let Some(err) = link.downcast_ref::<GgufError>() {
-        return Some(match err.cause() {
-            GgufError::Io(io) => io_code(io).unwrap_or(Exit::Usage),
-            _ => of_file(err.unsupported()),
-        });
+        return Some(of_gguf(err));
     }
     if let Some(err) = link.downcast_ref::<ModelError>() {
-        return Some(of_file(err.unsupported()));
+        // Its own causes are not among the links where it speaks with their words.
+        return Some(match err {
+            ModelError::Gguf(err) => of_gguf(err),
+            err => of_file(err.unsupported()),
+        });
     }
     if let Some(err) = link.downcast_ref::<VocabError>() {
         return Some(of_file(err.unsupported()));
@@ -186,6 +191,14 @@ mod tests {
         assert_eq!(code(&wrapped), Exit::Usage);
         assert_eq!(code(&anyhow::anyhow!("what?")), Exit::Fault);
         assert_eq!(code(&io::Error::from(io::ErrorKind::BrokenPipe).into()), Exit::Done);
+    }
+
+    #[test]
+    fn memory_that_a_file_wants_is_no_fault_of_the_file() {
+        for (kind, exit) in [(io::ErrorKind::OutOfMemory, Exit::NoRoom), (io::ErrorKind::NotFound, Exit::Usage)] {
+            let model = ModelError::Gguf(GgufError::Io(kind.into()));
+            assert_eq!(code(&model.into()), exit);
+        }
     }
 
     #[test]

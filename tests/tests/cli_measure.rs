@@ -50,6 +50,22 @@ fn bench_prints_tables() {
     assert!(!run(command, "").ok().contains("decode"));
 }
 
+#[test]
+fn bench_says_which_depths_it_leaves_out() {
+    let note = |flags: &[&str]| {
+        let mut command = qwren(["bench", "--prefill", "8", "-r", "1"]);
+        command.args(flags).arg("-m").arg(converted("demo", &data("demo"), "q8_0"));
+        let ended = run(command, "");
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stderr.lines().find(|line| line.contains("nothing is written at depth")).map(str::to_owned)
+    };
+    let line = note(&["--decode", "2"]).unwrap();
+    assert!(line.ends_with("nothing is written at depth 2048, 8192; --depth chooses"), "{line}");
+    for flags in [&["--decode", "0"][..], &["--decode", "2", "--depth", "0"]] {
+        assert_eq!(note(flags), None);
+    }
+}
+
 fn perplexity(model: &Path, text: &Path, flags: &[&str]) -> Run {
     let mut command = qwren(["perplexity", "--json", "--quiet", "-c", "64", "-m"]);
     command.arg(model).arg("-f").arg(text).args(flags);

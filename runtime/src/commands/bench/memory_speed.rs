@@ -13,8 +13,9 @@ const MOST_BYTES: usize = 512 << 20;
 /// Each pass is timed; the fastest is nearest to what the memory can do.
 const PASSES: usize = 6;
 
-/// Bytes a second that `threads` threads read together from memory, none of it cached. `available` bounds what is used.
-pub fn read_bytes_per_s(threads: usize, available: Option<u64>) -> f64 {
+/// Bytes a second that `threads` threads read together from memory, none of it cached; `None` where there is not enough of it to
+/// measure with. `available` bounds what is used.
+pub fn read_bytes_per_s(threads: usize, available: Option<u64>) -> Option<f64> {
     let room = available.map_or(MOST_BYTES, |bytes| usize::try_from(bytes / 4).unwrap_or(MOST_BYTES));
     let words_each = room.min(MOST_BYTES) / 8 / threads;
     // Written by the thread that reads, so that each has its pages near it.
@@ -22,6 +23,9 @@ pub fn read_bytes_per_s(threads: usize, available: Option<u64>) -> f64 {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(move || filled(words_each * 8))).collect();
         workers.into_iter().filter_map(|w| w.join().ok()?.ok()).collect()
     });
+    if words_each == 0 || parts.len() < threads {
+        return None;
+    }
     let bytes = parts.iter().map(|part| part.len()).sum::<usize>() as f64;
     let pass = || {
         let start = Instant::now();
@@ -34,7 +38,7 @@ pub fn read_bytes_per_s(threads: usize, available: Option<u64>) -> f64 {
         });
         bytes / start.elapsed().as_secs_f64()
     };
-    (0..PASSES).map(|_| pass()).fold(0.0, f64::max)
+    Some((0..PASSES).map(|_| pass()).fold(0.0, f64::max))
 }
 
 /// Memory in huge pages, as weights lie in at best.
@@ -62,7 +66,12 @@ fn sum(words: &[u64]) -> u64 {
 mod tests {
     #[test]
     fn some_speed_is_measured() {
-        let speed = super::read_bytes_per_s(1, Some(64 << 20));
+        let speed = super::read_bytes_per_s(1, Some(64 << 20)).unwrap();
         assert!(speed > 1e6 && speed.is_finite(), "{speed}");
+    }
+
+    #[test]
+    fn without_memory_there_is_no_speed() {
+        assert_eq!(super::read_bytes_per_s(1, Some(0)), None);
     }
 }

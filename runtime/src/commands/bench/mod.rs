@@ -59,7 +59,18 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let prefill_ctx = args.prefill.iter().copied().max().unwrap_or(1) as usize;
     let trained = model.hparams().ctx_train;
     let depths = match &args.depth[..] {
-        [] => DEPTHS.into_iter().filter(|&depth| depth as usize + decode <= trained).collect(),
+        [] => {
+            let (depths, beyond) =
+                DEPTHS.into_iter().partition::<Vec<_>, _>(|&depth| depth as usize + decode <= trained);
+            if decode > 0 && !beyond.is_empty() {
+                let left: Vec<String> = beyond.iter().map(u32::to_string).collect();
+                let left = left.join(", ");
+                console.note(format_args!(
+                    "a model of {trained} tokens: nothing is written at depth {left}; --depth chooses"
+                ));
+            }
+            depths
+        }
         asked => asked.to_vec(),
     };
     let decode_ctx = depths.iter().copied().max().unwrap_or(0) as usize + decode;

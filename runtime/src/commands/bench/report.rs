@@ -24,11 +24,14 @@ pub struct Report {
     pub decode: Vec<Decode>,
 }
 
+/// In place of a figure.
+const UNKNOWN: &str = "?";
+
 /// What the machine can do at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes that all threads read from memory together.
-    pub read_bytes_per_s: f64,
+    /// Bytes that all threads read from memory together, if that could be measured.
+    pub read_bytes_per_s: Option<f64>,
     /// int8 multiply-adds that all threads do together.
     pub macs_per_s: f64,
 }
@@ -55,8 +58,8 @@ pub struct Decode {
     pub tokens_per_s: f64,
     /// 10⁹ bytes of weights and cache a second.
     pub gb_per_s: f64,
-    /// Of the speed at which this machine reads memory.
-    pub share_of_limit: f64,
+    /// Of the speed at which this machine reads memory, if that is known.
+    pub share_of_limit: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +68,7 @@ struct Machine {
     level: &'static str,
     threads: usize,
     threads_batch: usize,
-    read_gb_per_s: f64,
+    read_gb_per_s: Option<f64>,
     int8_gmac_per_s: f64,
 }
 
@@ -91,7 +94,7 @@ impl Report {
             level: level.name(),
             threads: options.threads.decode,
             threads_batch: options.threads.prefill,
-            read_gb_per_s: limits.read_bytes_per_s / 1e9,
+            read_gb_per_s: limits.read_bytes_per_s.map(|bytes| bytes / 1e9),
             int8_gmac_per_s: limits.macs_per_s / 1e9,
         };
         let model = ModelFacts {
@@ -125,7 +128,7 @@ impl Report {
             machine.cpu.as_deref().unwrap_or("unknown processor"),
             machine.threads,
             machine.threads_batch,
-            digits(machine.read_gb_per_s),
+            machine.read_gb_per_s.map_or(UNKNOWN.into(), digits),
             digits(machine.int8_gmac_per_s),
             model.kernels.join(", "),
         );
@@ -139,7 +142,7 @@ impl Report {
             out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "decode", "depth", "tokens/s", "GB/s", "of limit");
         }
         for d in &self.decode {
-            let share = percent(d.share_of_limit);
+            let share = d.share_of_limit.map_or(UNKNOWN.into(), percent);
             let (speed, traffic) = (digits(d.tokens_per_s), digits(d.gb_per_s));
             out += &format!("{:<10}{:>8}  {speed:>10}  {traffic:>8}  {share:>8}\n", "", d.depth);
         }

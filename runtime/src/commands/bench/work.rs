@@ -62,7 +62,7 @@ impl Work {
             depth,
             tokens_per_s,
             gb_per_s: bytes_per_s / 1e9,
-            share_of_limit: bytes_per_s / self.limits.read_bytes_per_s,
+            share_of_limit: self.limits.read_bytes_per_s.map(|most| bytes_per_s / most),
         }
     }
 }
@@ -73,11 +73,11 @@ mod tests {
 
     #[test]
     fn rates_follow_from_time_and_work() {
-        let limits = Limits { read_bytes_per_s: 4e9, macs_per_s: 4e11 };
+        let limits = Limits { read_bytes_per_s: Some(4e9), macs_per_s: 4e11 };
         let work = Work { macs: 2e9, weight_bytes: 1e9, position_bytes: 1e6, limits };
         let prefill = work.prefill(100, Duration::from_secs(2));
         assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s, prefill.share_of_limit), (50.0, 100.0, 0.25));
         let decode = work.decode(1000, 63, Duration::from_secs(63));
-        assert_eq!((decode.tokens_per_s, decode.gb_per_s, decode.share_of_limit), (1.0, 2.032, 0.508));
+        assert_eq!((decode.tokens_per_s, decode.gb_per_s, decode.share_of_limit), (1.0, 2.032, Some(0.508)));
     }
 }
