@@ -15,7 +15,7 @@ pub(super) const ROWS: usize = 16;
 pub(super) const TOKENS: usize = 3;
 /// Tokens whose float sums are kept in the first-level cache (8 KiB) while the panels pass. Unpacking a panel again
 /// for the next ones costs a few per cent.
-const BATCH: usize = 128;
+pub(super) const BATCH: usize = 128;
 
 /// Two vectors of eight rows each.
 pub(super) type Pair<T> = [T; 2];
@@ -56,13 +56,20 @@ pub(super) fn multiply<R, P>(
                     tile(panel, t0 + t, b, &mut sums[t..tokens.min(t + TOKENS)]);
                 }
             }
-            let n = ROWS.min(n_rows - first);
-            for (t, sums) in sums[..tokens].iter().enumerate() {
-                let mut values = [[0.0; 8]; 2];
-                store_f32(&mut values[0], sums[0]);
-                store_f32(&mut values[1], sums[1]);
-                out[(t0 + t) * n_rows + first..][..n].copy_from_slice(&values.as_flattened()[..n]);
-            }
+            put(&sums[..tokens], &mut out[t0 * n_rows..], n_rows, first);
         }
+    }
+}
+
+/// Writes the sums of the rows from `first` on, as many as there are, to `out` `[tokens, n_rows]`.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn put(sums: &[Pair<__m256>], out: &mut [f32], n_rows: usize, first: usize) {
+    let n = ROWS.min(n_rows - first);
+    for (t, sums) in sums.iter().enumerate() {
+        let mut values = [[0.0; 8]; 2];
+        store_f32(&mut values[0], sums[0]);
+        store_f32(&mut values[1], sums[1]);
+        out[t * n_rows + first..][..n].copy_from_slice(&values.as_flattened()[..n]);
     }
 }

@@ -6,13 +6,16 @@ use std::arch::x86_64::*;
 
 use super::gemv_small::levels_4_bits;
 use super::lanes::*;
-use super::panel::{Pair, ROWS, TOKENS, multiply};
+use super::panel::{BATCH, Pair, ROWS, TOKENS, put};
 use crate::act::ActView;
 use crate::block::{Block, BlockIq4Nl, BlockIq4Xs, BlockQ8_0, blocks};
 use crate::kernel::x86::groups::Groups;
 
 /// Runs of 32 columns in a panel.
 const RUNS: usize = 8;
+
+/// Panels for which a token's values are widened together: as many as a worker's rows make.
+const PANELS: usize = 2;
 
 /// 16 rows × up to 256 columns.
 struct Panel {
@@ -88,16 +91,48 @@ fn gemm<R, const SHARE: usize>(
 ) {
     let mut panel =
         Panel { q: [[[[_mm256_setzero_si256(); 2]; 2]; 8]; RUNS], d: [[_mm256_setzero_ps(); 2]; RUNS], runs: 0 };
-    // Kept from tile to tile: to clear it each time costs a tenth of the speed.
-    let mut a: [Token; TOKENS] = [[[[[0; 2]; 8]; 2]; RUNS]; TOKENS];
-    let tile = |panel: &Panel, t: usize, b: usize, sums: &mut [Pair<__m256>]| match sums {
-        [s0, s1, s2] => tile::<3, SHARE>(panel, acts, t, b, &mut a, [s0, s1, s2]),
-        [s0, s1] => tile::<2, SHARE>(panel, acts, t, b, &mut a, [s0, s1]),
-        [s0] => tile::<1, SHARE>(panel, acts, t, b, &mut a, [s0]),
-        _ => unreachable!("1 to {TOKENS} tokens"),
-    };
+    let n_rows = out.len() / acts.tokens();
     let blocks = acts.cols() / (32 * SHARE);
-    multiply(acts, out, (0..blocks).step_by(RUNS / SHARE), &mut panel, rows, unpack, tile);
+    let mut a: Vec<Token> = vec![[[[[0; 2]; 8]; 2]; RUNS]; BATCH.min(acts.tokens())];
+    for t0 in (0..acts.tokens()).step_by(BATCH) {
+        let tokens = BATCH.min(acts.tokens() - t0);
+        for first in (0..n_rows).step_by(PANELS * ROWS) {
+            let mut sums = [[[_mm256_setzero_ps(); 2]; BATCH]; PANELS];
+            for b in (0..blocks).step_by(RUNS / SHARE) {
+                widen(acts, t0, b * SHARE, &mut a[..tokens]);
+                for (first, sums) in (first..n_rows).step_by(ROWS).zip(&mut sums) {
+                    unpack(&rows(first), b, &mut panel);
+                    for t in (0..tokens).step_by(TOKENS) {
+                        let a = &a[t..];
+                        match &mut sums[t..tokens.min(t + TOKENS)] {
+                            [s0, s1, s2] => tile::<3, SHARE>(&panel, acts, t0 + t, b, a, [s0, s1, s2]),
+                            [s0, s1] => tile::<2, SHARE>(&panel, acts, t0 + t, b, a, [s0, s1]),
+                            [s0] => tile::<1, SHARE>(&panel, acts, t0 + t, b, a, [s0]),
+                            _ => unreachable!("1 to {TOKENS} tokens"),
+                        }
+                    }
+                }
+            }
+            for (first, sums) in (first..n_rows).step_by(ROWS).zip(&sums) {
+                put(&sums[..tokens], &mut out[t0 * n_rows..], n_rows, first);
+            }
+        }
+    }
+}
+
+/// The tokens from `t0` on beside up to [`RUNS`] runs, of which `first` is the first one. Done for two panels at a time, and for
+/// all tokens before the first tile: read right after it, what was just written would be waited for.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(acts: ActView<'_>, t0: usize, first: usize, a: &mut [Token]) {
+    for (i, token) in a.iter_mut().enumerate() {
+        let runs = &acts.quants(t0 + i).as_chunks::<32>().0[first..];
+        for (a, q) in token.iter_mut().zip(runs) {
+            for (a, v) in a.iter_mut().zip(even_odd(load_i8(q))) {
+                store_i16(a, v);
+            }
+        }
+    }
 }
 
 impl Panel {
@@ -184,7 +219,7 @@ fn even_odd(v: __m256i) -> [__m256i; 2] {
 }
 
 /// Adds the panel's blocks, of which `first` is the first one: `sum += (d · da) · (q·a)` where each run has a scale, and
-/// `sum += da · (d · (q·a))` where all share one. `a` is room for the tokens' values.
+/// `sum += da · (d · (q·a))` where all share one. `a` are the tokens' values.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn tile<const T: usize, const SHARE: usize>(
@@ -192,17 +227,10 @@ fn tile<const T: usize, const SHARE: usize>(
     acts: ActView<'_>,
     t: usize,
     first: usize,
-    a: &mut [Token; TOKENS],
+    a: &[Token],
     sums: [&mut Pair<__m256>; T],
 ) {
-    for i in 0..T {
-        let q = &acts.quants(t + i).as_chunks::<32>().0[first * SHARE..][..panel.runs];
-        for (a, q) in a[i].iter_mut().zip(q) {
-            for (a, v) in a.iter_mut().zip(even_odd(load_i8(q))) {
-                store_i16(a, v);
-            }
-        }
-    }
+    let a: &[Token; T] = a.first_chunk().expect("a tile's tokens");
     let scales: [&[f32]; T] = acts.scale_rows(t);
     let mut totals = [[_mm256_setzero_ps(); 2]; T];
     for i in 0..T {
