@@ -60,6 +60,12 @@ impl Failure {
     }
 }
 
+/// `err` in other words: a user reads `text`, and its exit code and cause stay.
+pub fn reword(err: anyhow::Error, text: String) -> anyhow::Error {
+    let failure = Failure::new(code(&err), text);
+    err.context(failure)
+}
+
 /// The exit code of an error: that of a [`Failure`] in it, else that of the first cause that has one; else it is our fault.
 pub fn code(err: &anyhow::Error) -> Exit {
     // A failure given as context is not among the links of the chain.

@@ -36,6 +36,6 @@ pub fn template(path: &Path, header: &Header) -> anyhow::Result<ChatTemplate> {
 
 /// Puts the file's name before an error that doesn't have it; its exit code stays.
 pub fn naming(path: &Path, err: anyhow::Error) -> anyhow::Error {
-    let failure = Failure::new(exit::code(&err), format!("{}: {err}", path.display()));
-    err.context(failure)
+    let text = format!("{}: {err}", path.display());
+    exit::reword(err, text)
 }

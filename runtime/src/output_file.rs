@@ -49,9 +49,7 @@ impl OutputFile {
 /// An error with the file's name and the reason in its line.
 fn failed(path: &Path, what: &str, err: io::Error) -> anyhow::Error {
     let text = format!("{}: cannot be {what}: {err}", path.display());
-    let err = anyhow::Error::from(err);
-    let failure = Failure::new(exit::code(&err), text);
-    err.context(failure)
+    exit::reword(err.into(), text)
 }
 
 impl Write for OutputFile {

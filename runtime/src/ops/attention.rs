@@ -22,7 +22,7 @@ pub struct Attention {
 }
 
 /// Tokens that share a pass over the keys and values: with the query heads of their KV head enough rows to make good use of
-/// a block of keys in the L1 cache.
+/// a block of keys in the L1 cache. Twelve tokens fill the kernels' tiles of six queries for any size of a group.
 const TOKENS: usize = 12;
 
 /// Positions in a block of keys or values: 32 of 128 f16 are 8 KiB, so that a block and the one asked for behind it

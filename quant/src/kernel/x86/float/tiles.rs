@@ -78,7 +78,8 @@ pub(in crate::kernel::x86) fn dot<R: Register<L>, E: Element, const L: usize>(
     sum.sum()
 }
 
-/// Calls `put(row, vector, dot products)` for some rows from `row` on, until every pair was there; meanwhile asks for as many bytes of `stream` as the rows have.
+/// Calls `put(row, vector, dot products)` for some rows from `row` on, until every pair was there; meanwhile asks for as many
+/// bytes of `stream` as the rows have.
 #[inline(always)]
 fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
     token: R::Token,
