@@ -1,12 +1,11 @@
 //! Text that a command works on: given, from a file, or from stdin.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use crate::console::Console;
-use crate::exit::Failure;
+use crate::exit::{Failure, reword};
 
 /// Where the text comes from: `-p`, else `-f`, else stdin to its end.
 #[derive(Debug, clap::Args)]
@@ -33,21 +32,38 @@ impl TextArgs {
     }
 }
 
+/// The longest text: tokens take several times as much memory.
+const MOST_BYTES: u64 = 256 << 20;
+
 /// A file's text, without one newline at its end.
 pub fn read_file(path: &Path) -> anyhow::Result<String> {
     let name = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
+    let file = File::open(path).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
+    let bytes = read(&name, file)?;
     decode(&name, bytes)
 }
 
 /// All of stdin. At a terminal nothing would seem to happen, so say what is awaited.
 pub fn stdin(console: Console) -> anyhow::Result<Vec<u8>> {
-    let mut input = io::stdin().lock();
+    let input = io::stdin().lock();
     if input.is_terminal() {
         console.note("Type the text; Ctrl-D on an empty line ends it.");
     }
+    read("stdin", input)
+}
+
+/// All bytes; `name` stands in the error. Devices and pipes may have no end.
+fn read(name: &str, input: impl Read) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes).context("stdin: cannot be read")?;
+    let read = input.take(MOST_BYTES + 1).read_to_end(&mut bytes);
+    read.map_err(|err| {
+        let text = format!("{name}: cannot be read: {err}");
+        reword(err.into(), text)
+    })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        let text = format!("{name}: is longer than {} MiB; give a part of it", MOST_BYTES >> 20);
+        return Err(Failure::usage(text).into());
+    }
     Ok(bytes)
 }
 
@@ -72,6 +88,12 @@ mod tests {
         assert_eq!(decode("f", b"a\n\n".to_vec()).unwrap(), "a\n");
         assert_eq!(decode("f", b"a".to_vec()).unwrap(), "a");
         assert_eq!(decode("f", Vec::new()).unwrap(), "");
+    }
+
+    #[test]
+    fn text_without_end_is_refused() {
+        let err = read("f.txt", io::repeat(b'a')).unwrap_err();
+        assert_eq!(err.to_string(), "f.txt: is longer than 256 MiB; give a part of it");
     }
 
     #[test]

@@ -128,10 +128,8 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
 }
 
 fn tokens(args: &Args, vocab: &Vocab) -> anyhow::Result<Vec<u32>> {
-    let name = args.file.display().to_string();
-    let bytes = std::fs::read(&args.file).map_err(|err| Failure::usage(format!("{name}: cannot be read: {err}")))?;
     let specials = if args.parse_special { Specials::Parse } else { Specials::Plain };
-    let ids = vocab.encode(&text::decode(&name, bytes)?, specials)?;
+    let ids = vocab.encode(&text::read_file(&args.file)?, specials)?;
     // The text begins with it, and then each chunk does.
     let bos = vocab.bos().filter(|_| vocab.add_bos());
     Ok(bos.into_iter().chain(ids).collect())

@@ -6,6 +6,8 @@ mod memory_speed;
 mod report;
 mod work;
 
+use std::io::{self, Write};
+
 use qwren::machine;
 use qwren_quant::kernel::{Level, vec_ops};
 
@@ -14,6 +16,8 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::load;
 use crate::signals::{Interrupt, Second};
+
+use report::{Decode, Prefill};
 
 /// Options of `qwren bench`.
 #[derive(Debug, clap::Args)]
@@ -89,16 +93,29 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let work = work::Work::of(&model, &options, limits);
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);
-    console.note(format_args!("warming up, then {} repetitions of each", args.repetitions));
+    let times = if args.repetitions == 1 { "once" } else { &format!("{} times", args.repetitions) };
+    console.note(format_args!("warming up, then each {times}"));
 
     bench.warm_up()?;
     let mut report = report::Report::new(&model, &options, args.repetitions, limits)?;
+    // A table's rows come as they are found.
+    let show = |text: String| if args.json { Ok(()) } else { io::stdout().write_all(text.as_bytes()) };
+    show(report.head() + &Prefill::title())?;
     for &tokens in &args.prefill {
-        report.prefill.push(work.prefill(tokens as usize, bench.prefill(tokens as usize)?));
+        let found = work.prefill(tokens as usize, bench.prefill(tokens as usize)?);
+        show(found.row())?;
+        report.prefill.push(found);
     }
-    for &depth in depths.iter().filter(|_| decode > 0) {
-        report.decode.push(work.decode(depth as usize, decode, bench.decode(depth as usize, decode)?));
+    for (i, &depth) in depths.iter().filter(|_| decode > 0).enumerate() {
+        if i == 0 {
+            show(Decode::title())?;
+        }
+        let found = work.decode(depth as usize, decode, bench.decode(depth as usize, decode)?);
+        show(found.row())?;
+        report.decode.push(found);
     }
-    report.print(args.json)?;
+    if args.json {
+        io::stdout().write_all((serde_json::to_string(&report)? + "\n").as_bytes())?;
+    }
     Ok(Exit::Done)
 }

@@ -1,7 +1,6 @@
 //! The figures, as tables or as JSON.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 
 use qwren::machine;
 use qwren::model::{Model, Weight};
@@ -110,15 +109,10 @@ impl Report {
         Ok(Report { machine, model, repetitions, prefill: Vec::new(), decode: Vec::new() })
     }
 
-    /// Prints to stdout.
-    pub fn print(&self, json: bool) -> io::Result<()> {
-        let text = if json { serde_json::to_string(self)? + "\n" } else { self.tables() };
-        io::stdout().write_all(text.as_bytes())
-    }
-
-    fn tables(&self) -> String {
+    /// What stands above the tables.
+    pub fn head(&self) -> String {
         let (machine, model) = (&self.machine, &self.model);
-        let mut out = format!(
+        format!(
             "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s, int8 {} GMAC/s\nkernels: {}\n\n",
             escape(model.name.as_deref().unwrap_or(&model.file)),
             model.architecture,
@@ -131,22 +125,44 @@ impl Report {
             machine.read_gb_per_s.map_or(UNKNOWN.into(), digits),
             digits(machine.int8_gmac_per_s),
             model.kernels.join(", "),
-        );
-        let percent = |share: f64| format!("{:.0} %", share * 100.0);
-        out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "prefill", "tokens", "tokens/s", "GMAC/s", "of limit");
-        for p in &self.prefill {
-            let (speed, macs, share) = (digits(p.tokens_per_s), digits(p.gmac_per_s), percent(p.share_of_limit));
-            out += &format!("{:<10}{:>8}  {speed:>10}  {macs:>8}  {share:>8}\n", "", p.tokens);
-        }
-        if !self.decode.is_empty() {
-            out += &format!("{:<10}{:>8}  {:>10}  {:>8}  {:>8}\n", "decode", "depth", "tokens/s", "GB/s", "of limit");
-        }
-        for d in &self.decode {
-            let share = d.share_of_limit.map_or(UNKNOWN.into(), percent);
-            let (speed, traffic) = (digits(d.tokens_per_s), digits(d.gb_per_s));
-            out += &format!("{:<10}{:>8}  {speed:>10}  {traffic:>8}  {share:>8}\n", "", d.depth);
-        }
-        out
+        )
+    }
+}
+
+/// A line of a table.
+fn line(table: &str, cells: [&str; 4]) -> String {
+    let [first, speed, rate, share] = cells;
+    format!("{table:<10}{first:>8}  {speed:>10}  {rate:>8}  {share:>8}\n")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+impl Prefill {
+    /// What stands above the rows.
+    pub fn title() -> String {
+        line("prefill", ["tokens", "tokens/s", "GMAC/s", "of limit"])
+    }
+
+    /// Its row.
+    pub fn row(&self) -> String {
+        let (speed, macs) = (digits(self.tokens_per_s), digits(self.gmac_per_s));
+        line("", [&self.tokens.to_string(), &speed, &macs, &percent(self.share_of_limit)])
+    }
+}
+
+impl Decode {
+    /// What stands above the rows.
+    pub fn title() -> String {
+        line("decode", ["depth", "tokens/s", "GB/s", "of limit"])
+    }
+
+    /// Its row.
+    pub fn row(&self) -> String {
+        let (speed, traffic) = (digits(self.tokens_per_s), digits(self.gb_per_s));
+        let share = self.share_of_limit.map_or(UNKNOWN.into(), percent);
+        line("", [&self.depth.to_string(), &speed, &traffic, &share])
     }
 }
 
