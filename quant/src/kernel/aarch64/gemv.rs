@@ -2,7 +2,7 @@
 //! with them.
 use std::arch::aarch64::*;
 
-use super::instructions::settled;
+use super::instructions::{settled, settled_float};
 use super::lanes::{self, *};
 use super::levels::Small;
 use super::token::Token;
@@ -16,8 +16,10 @@ pub(super) const ROWS: usize = 4;
 /// Blocks of 32 columns that are multiplied one after the other without a test between them.
 pub(super) const STEP: usize = 8;
 
-/// Dot products of the rows' blocks of 32 columns that run on, at most [`STEP`] of them, from 1.5 · 2²³ in the float's bits:
-/// as long as what is added stays below 2²², they are the bits of that integer as a float, and the difference of two is a
+/// 1.5 · 2²³: integers below 2²² that are added to its bits make it the float that is as much larger.
+pub(super) const START: f32 = 12_582_912.0;
+
+/// Dot products of the rows' blocks of 32 columns that run on, at most [`STEP`] of them, from [`START`]: as long as what is added stays below 2²², they are the bits of that integer as a float, and the difference of two is a
 /// block's dot product. It takes one instruction instead of one to subtract and two to convert.
 pub(super) struct RowSums {
     pub(super) sums: [int32x4_t; ROWS],
@@ -28,7 +30,6 @@ impl RowSums {
     #[inline]
     #[target_feature(enable = "neon")]
     fn start() -> Self {
-        const START: f32 = 12_582_912.0;
         RowSums { sums: [vdupq_n_s32(START.to_bits() as i32 / 4); ROWS], total: vdupq_n_f32(START) }
     }
 }
@@ -85,7 +86,7 @@ pub(super) fn of_32<B: Block>(
                     let w = [&w[0][i], &w[1][i], &w[2][i], &w[3][i]];
                     total = add(w, &q_steps[s][i], &sum_steps[s][i], lane(scales[i / 4], i % 4), &mut run, total);
                     // One after the other: all of them at once would not fit the registers.
-                    total = vreinterpretq_f32_s16(settled(vreinterpretq_s16_f32(total)));
+                    total = settled_float(total);
                 });
             }
             for b in per_row / STEP * STEP..per_row {
@@ -112,7 +113,7 @@ pub(super) fn settled_sum(v: int32x4_t) -> int32x4_t {
 /// Element `i`, which must be known at compile time, in all lanes.
 #[inline]
 #[target_feature(enable = "neon")]
-fn lane(v: float32x4_t, i: usize) -> float32x4_t {
+pub(super) fn lane(v: float32x4_t, i: usize) -> float32x4_t {
     match i {
         0 => vdupq_laneq_f32::<0>(v),
         1 => vdupq_laneq_f32::<1>(v),

@@ -38,6 +38,19 @@ pub(super) fn smmla(mut acc: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t
     acc
 }
 
+/// The products of the upper halves, added.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn smlal2(mut acc: int16x8_t, a: int8x16_t, b: int8x16_t) -> int16x8_t {
+    // The intrinsic becomes SMLAL of halves that are extracted first, where they serve several products.
+    // SAFETY: the function has the feature; the instruction works on registers alone.
+    unsafe {
+        asm!("smlal2 {0:v}.8h, {1:v}.16b, {2:v}.16b", inout(vreg) acc, in(vreg) a, in(vreg) b,
+             options(pure, nomem, nostack, preserves_flags));
+    }
+    acc
+}
+
 /// The bits of `from` where `mask` has any, else those of `to`.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -59,6 +72,13 @@ pub(super) fn settled(mut v: int16x8_t) -> int16x8_t {
     // SAFETY: no instruction at all.
     unsafe { asm!("/* {0:v} */", inout(vreg) v, options(nomem, nostack, preserves_flags)) };
     v
+}
+
+/// [`settled`].
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn settled_float(v: float32x4_t) -> float32x4_t {
+    vreinterpretq_f32_s16(settled(vreinterpretq_s16_f32(v)))
 }
 
 /// `v`, of which the compiler knows nothing: what it knows of bits makes it take some instructions apart into two.

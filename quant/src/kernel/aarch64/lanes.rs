@@ -38,6 +38,14 @@ pub(super) fn store_i16(x: &mut [i16; 8], v: int16x8_t) {
     unsafe { vst1q_s16(x.as_mut_ptr(), v) }
 }
 
+/// 4 int32.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn load_i32(x: &[i32; 4]) -> int32x4_t {
+    // SAFETY: 16 readable bytes; the load takes any alignment.
+    unsafe { vld1q_s32(x.as_ptr()) }
+}
+
 /// 4 floats.
 #[inline]
 #[target_feature(enable = "neon")]

@@ -1,8 +1,9 @@
 //! Four dot products at once, a lane each: of four rows, or of four sub-blocks of one.
 use std::arch::aarch64::*;
 
-use super::instructions::{sdot, settled};
-use super::lanes::sum4;
+use super::gemv::START;
+use super::instructions::{sdot, settled, settled_ref, smlal2};
+use super::lanes::{load_i32, sum4};
 
 /// `N` vectors of levels times `N` of activations, four times, without dot product instructions. `MAX`: the largest magnitude
 /// of a level; that of an activation is 127.
@@ -33,6 +34,31 @@ pub(super) fn multiply<const N: usize, const MAX: i32>(w: [[int8x16_t; N]; 4], x
     } else {
         vpaddlq_s16(vpaddq_s16(low, high))
     }
+}
+
+/// The same with one vector of activations, as floats.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn multiply_to_floats<const N: usize, const MAX: i32>(
+    w: [[int8x16_t; N]; 4],
+    x: [int8x16_t; N],
+) -> float32x4_t {
+    if const { 2 * N as i32 * MAX * 127 <= i16::MAX as i32 } {
+        return vcvtq_f32_s32(multiply::<N, MAX>(w, [x; 4]));
+    }
+    // Sums start from memory: SADALP takes the pipe of a Cortex-A72 that doesn't multiply, SADDLP either.
+    const { assert!(16 * N as i32 * MAX * 127 < 1 << 22) };
+    static STARTS: [[i32; 4]; 4] = [[START.to_bits() as i32 / 4; 4]; 4];
+    let starts = settled_ref(&STARTS);
+    let mut sums = [vdupq_n_s32(0); 4];
+    for r in 0..4 {
+        sums[r] = load_i32(&starts[r]);
+        for i in 0..N {
+            let low = vmull_s8(vget_low_s8(w[r][i]), vget_low_s8(x[i]));
+            sums[r] = vpadalq_s16(sums[r], smlal2(low, w[r][i], x[i]));
+        }
+    }
+    vsubq_f32(vreinterpretq_f32_s32(sum4(sums)), vdupq_n_f32(START))
 }
 
 /// `sum` and the dot products of four sub-blocks of a row, each times its scale, spread over the lanes. `scales` has each

@@ -8,7 +8,7 @@ use super::super::lanes::{load_i8, transpose};
 use super::super::levels::Small;
 use super::super::offsets::offset_of_bytes as offset;
 use super::super::products::run_on;
-use super::super::tile::{Dots, TOKENS};
+use super::super::tile::{Dots, Floats, TOKENS, from_start};
 use super::kernels;
 
 /// Rows of a tile, in fours: with four tokens eight independent sums, which hide an instruction's latency.
@@ -78,4 +78,15 @@ fn dots<const N: usize, const MAX: i32>(
         group!(3);
     }
     *run
+}
+
+/// The dot products of a block of 32 columns.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn small_dots<const MAX: i32>(
+    columns: &[[[int8x16_t; 4]; QUADS]; 2],
+    tokens: [&[[i8; 16]; 2]; TOKENS],
+) -> Floats<QUADS> {
+    const { assert!(32 * MAX * 127 < 1 << 22) };
+    from_start(|run| dots::<2, MAX>(run, columns, tokens))
 }

@@ -5,7 +5,7 @@ use super::super::gemv_dots as few;
 use super::super::instructions::smmla;
 use super::super::lanes::load_i8;
 use super::super::offsets::offset_of_bytes as offset;
-use super::super::tile::{Dots, TOKENS};
+use super::super::tile::{Dots, Floats, TOKENS, from_start};
 use super::dotprod::{dot_small, scale};
 use super::kernels;
 
@@ -59,6 +59,17 @@ fn dots<const N: usize, const MAX: i32>(
         }
     }
     dots
+}
+
+/// The dot products of a block of 32 columns.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn small_dots<const MAX: i32>(
+    columns: &[[[int8x16_t; 4]; QUADS]; 2],
+    tokens: [&[[i8; 16]; 2]; TOKENS],
+) -> Floats<QUADS> {
+    const { assert!(32 * MAX * 127 < 1 << 22) };
+    from_start(|run| dots::<2, MAX>(run, columns, tokens))
 }
 
 /// The lower halves of both, and the upper ones.

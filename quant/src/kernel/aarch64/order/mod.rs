@@ -21,7 +21,7 @@ pub(in crate::kernel) fn i8mm(token: I8mm) -> [Kernel; 15] {
     i8mm::table(Level::I8mm(token))
 }
 
-/// All formats with the constants and the `few`, `scale`, `offset`, `dot_small`, `place` and `dots` of the module that calls this, and a `table` of
+/// All formats with the constants and the `few`, `scale`, `offset`, `dot_small`, `place`, `dots` and `small_dots` of the module that calls this, and a `table` of
 /// them. It is a macro since a function's features can't be a parameter.
 macro_rules! kernels {
     ($name:literal, $features:literal) => {
@@ -119,7 +119,7 @@ macro_rules! kernels {
                             $units,
                             |w| levels::$format(w),
                             |rows| place(rows),
-                            |run, columns, tokens| dots::<2, $max>(run, columns, tokens),
+                            |columns, tokens| small_dots::<$max>(columns, tokens),
                         );
                     }
                     if let Some((acts, out)) = few {

@@ -6,8 +6,9 @@ use super::super::gemv_neon as few;
 use super::super::lanes::load_i8;
 use super::super::levels::Small;
 use super::super::offsets::offset;
-use super::super::products::multiply;
-use super::super::tile::{Dots, TOKENS};
+use super::super::products::{multiply, multiply_to_floats};
+use super::super::tile::{Dots, Floats, TOKENS};
+use super::super::unroll::unrolled;
 use super::kernels;
 
 /// Rows of a tile, in fours: one token's products with four rows fill the registers.
@@ -61,5 +62,22 @@ fn dots<const N: usize, const MAX: i32>(
         }
         dots[i][0] = multiply::<N, MAX>(w, [x; 4]);
     }
+    dots
+}
+
+/// The dot products of a block of 32 columns.
+#[inline]
+#[target_feature(enable = "neon")]
+fn small_dots<const MAX: i32>(
+    columns: &[[[int8x16_t; 4]; QUADS]; 2],
+    tokens: [&[[i8; 16]; 2]; TOKENS],
+) -> Floats<QUADS> {
+    let [[first], [second]] = *columns;
+    let w = [0, 1, 2, 3].map(|r| [first[r], second[r]]);
+    let mut dots = [[vdupq_n_f32(0.0); QUADS]; TOKENS];
+    unrolled!(TOKENS, |i| {
+        let x = [load_i8(&tokens[i][0]), load_i8(&tokens[i][1])];
+        dots[i][0] = multiply_to_floats::<2, MAX>(w, x);
+    });
     dots
 }
