@@ -44,9 +44,10 @@ for cpu in cortex-a72 cortex-a76; do
     predict $cpu mul_$type "qwren $type, 1 token" "$ours $type 1" 1 2
     predict $cpu mul_$type "qwren $type, 64 tokens" "$ours $type 64" 1 2
   done
+  # All of Rust: an operation is several functions, and conversions collect into a vector.
   for operation in dots_f16 weighted_rows_f16 dots_q8 weighted_rows_q8; do
-    predict $cpu $operation "qwren $operation, 2 queries" "$ours $operation 2" 1 2
-    predict $cpu $operation "qwren $operation, 64 queries" "$ours $operation 64" 1 2
+    predict $cpu _ZN "qwren $operation, 2 queries" "$ours $operation 2" 1 2
+    predict $cpu _ZN "qwren $operation, 64 queries" "$ours $operation 64" 1 2
   done
 done
 

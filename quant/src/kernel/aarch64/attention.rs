@@ -4,7 +4,10 @@ use std::arch::aarch64::*;
 use half::f16;
 
 use super::float::{Eight, fma, load_8, load_f16, store_8, tiles};
-use super::lanes::half_in_all;
+use super::gemv::lane;
+use super::instructions::settled_float;
+use super::lanes::{half_in_all, load_f32};
+use super::unroll::unrolled;
 use crate::kernel::Ahead;
 
 #[target_feature(enable = "neon")]
@@ -14,7 +17,28 @@ pub(super) fn dots_f32(k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mu
 
 #[target_feature(enable = "neon")]
 pub(super) fn dots_f16(k: &[f16], stride: usize, q: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
-    dots(k, stride, q, dim, out, |x| load_f16(x));
+    match widened(k, stride, dim, q.len() / dim) {
+        Some(k) => dots_f32(k.as_flattened(), dim, q, dim, out, None),
+        None => dots(k, stride, q, dim, out, |x| load_f16(x)),
+    }
+}
+
+/// From this many queries on, rows are converted once for all and not once for four: a conversion takes as long as two
+/// multiplications, on one pipe of a Cortex-A76.
+pub(super) const WIDEN: usize = 9;
+
+/// The rows as floats, where it pays and they lie one after the other.
+#[inline]
+#[target_feature(enable = "neon")]
+fn widened(rows: &[f16], stride: usize, dim: usize, queries: usize) -> Option<Vec<[f32; 8]>> {
+    (queries >= WIDEN && stride == dim && dim.is_multiple_of(8)).then(|| {
+        let widen = |x: &[f16; 8]| {
+            let mut wide = [0.0; 8];
+            store_8(&mut wide, load_f16(x));
+            wide
+        };
+        rows.as_chunks().0.iter().map(widen).collect()
+    })
 }
 
 /// `out[j * n + i]` = row i · query j.
@@ -31,7 +55,8 @@ fn dots<E: Copy + Default>(
     let queries = q.len() / dim;
     let n = out.len() / queries;
     let row = |i: usize| &k[i * stride..][..dim];
-    tiles(n, row, queries, |j| &q[j * dim..][..dim], &load, |i, j, dot| out[j * n + i] = dot);
+    let put = |i: usize, j: usize, dots: &[f32]| out[j * n + i..][..dots.len()].copy_from_slice(dots);
+    tiles(n, row, queries, |j| &q[j * dim..][..dim], &load, put);
 }
 
 #[target_feature(enable = "neon")]
@@ -41,7 +66,10 @@ pub(super) fn weighted_rows_f32(v: &[f32], stride: usize, p: &[f32], dim: usize,
 
 #[target_feature(enable = "neon")]
 pub(super) fn weighted_rows_f16(v: &[f16], stride: usize, p: &[f32], dim: usize, out: &mut [f32], _: Option<Ahead>) {
-    weighted_rows(v, stride, p, dim, out, |x| load_f16(x), |x| vgetq_lane_f32::<0>(half_in_all(x)));
+    match widened(v, stride, dim, out.len() / dim) {
+        Some(v) => weighted_rows_f32(v.as_flattened(), dim, p, dim, out, None),
+        None => weighted_rows(v, stride, p, dim, out, |x| load_f16(x), |x| vgetq_lane_f32::<0>(half_in_all(x))),
+    }
 }
 
 /// `out[j][c] += Σ p[j][i] · v[i][c]`, fused, positions ascending: each element's chain of sums is the same in every
@@ -118,14 +146,30 @@ impl<E: Copy> Rows<'_, E> {
                     sums[j][d] = load_8(&out[d]);
                 }
             }
-            for i in 0..self.n {
+            let add = |i: usize, p: [float32x4_t; Q], sums: &mut [[Eight; D]; Q]| {
                 let v = &self.v[i * self.stride + *c..][..8 * D].as_chunks::<8>().0;
                 for d in 0..D {
                     let v = load(&v[d]);
                     for j in 0..Q {
-                        sums[j][d] = fma(sums[j][d], v, [vdupq_n_f32(p[j][i]); 2]);
+                        sums[j][d] = fma(sums[j][d], v, [p[j]; 2]);
                     }
                 }
+                for sum in sums.as_flattened_mut().as_flattened_mut() {
+                    // Position by position: several at once would not fit the registers.
+                    *sum = settled_float(*sum);
+                }
+            };
+            // Four weights in a load, and products by element: to have one in all lanes takes more than a load. With fewer
+            // queries the conversions take longer.
+            let fours = if Q == 4 { self.n / 4 } else { 0 };
+            for k in 0..fours {
+                let p = p.map(|p| load_f32(&p.as_chunks().0[k]));
+                unrolled!(4, |i| {
+                    add(4 * k + i, p.map(|p| lane(p, i)), &mut sums);
+                });
+            }
+            for i in 4 * fours..self.n {
+                add(i, p.map(|p| vdupq_n_f32(p[i])), &mut sums);
             }
             for j in 0..Q {
                 let out = out[j * dim + *c..].as_chunks_mut::<8>().0;

@@ -95,6 +95,30 @@ pub(super) fn sum_8(v: Eight) -> f32 {
     vget_lane_f32::<0>(pairs) + vget_lane_f32::<1>(pairs)
 }
 
+/// Four of those sums.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn sums_8(v: &[Eight; 4]) -> float32x4_t {
+    let fours = |i: usize| vpaddq_f32(v[i][0], v[i][1]);
+    vpaddq_f32(vpaddq_f32(fours(0), fours(1)), vpaddq_f32(fours(2), fours(3)))
+}
+
+/// The sums of all, in as few steps as there are.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) fn sums<const R: usize, const T: usize>(v: &[[Eight; R]; T]) -> [[f32; R]; T] {
+    let mut out = [[0.0; R]; T];
+    let (fours, rest) = v.as_flattened().as_chunks();
+    let (fours_out, rest_out) = out.as_flattened_mut().as_chunks_mut();
+    for (v, out) in fours.iter().zip(fours_out) {
+        store_f32(out, sums_8(v));
+    }
+    for (v, out) in rest.iter().zip(rest_out) {
+        *out = sum_8(*v);
+    }
+    out
+}
+
 /// `out[t * rows + r]` for elements `E` that `load` widens eight at a time.
 #[inline]
 #[target_feature(enable = "neon")]
@@ -104,11 +128,23 @@ fn multiply<E: Copy + Default>(w: &[E], acts: ActView<'_>, out: &mut [f32], load
     for first in (0..rows).step_by(ROWS) {
         let n = ROWS.min(rows - first);
         let row = |r: usize| &w[(first + r) * cols..][..cols];
-        tiles(n, row, acts.tokens(), |t| acts.floats(t), &load, |r, t, dot| out[t * rows + first + r] = dot);
+        tiles(
+            n,
+            row,
+            acts.tokens(),
+            |t| acts.floats(t),
+            &load,
+            |r, t, dots| {
+                out[t * rows + first + r..][..dots.len()].copy_from_slice(dots);
+            },
+        );
     }
 }
 
-/// Calls `put(row, vector, dot product)` for every pair.
+/// Calls `put(row, vector, dot products of this row and the next ones)` until it has been told all.
+///
+/// Tiles of 2 × 4, then 4 × 2, then 4 × 1: the sums and operands of each fit the 32 registers, and a row's conversion serves four
+/// vectors.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn tiles<'a, E: Copy + Default + 'a>(
@@ -117,20 +153,18 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
     vectors: usize,
     vector: impl Fn(usize) -> &'a [f32],
     load: &impl Fn(&[E; 8]) -> Eight,
-    mut put: impl FnMut(usize, usize, f32),
+    mut put: impl FnMut(usize, usize, &[f32]),
 ) {
-    // Tiles of 2 × 4, then 4 × 2, then 4 × 1: the sums and operands of each fit the 32 registers, and a row's conversion
-    // serves four vectors.
     let mut t = 0;
     while t + 4 <= vectors {
         let four = [vector(t), vector(t + 1), vector(t + 2), vector(t + 3)];
         let mut r = 0;
         while r + 2 <= rows {
-            tile::<E, 2, 4>([row(r), row(r + 1)], four, load, |i, j, dot| put(r + i, t + j, dot));
+            tile::<E, 2, 4>([row(r), row(r + 1)], four, load, |j, dots| put(r, t + j, dots));
             r += 2;
         }
         if r < rows {
-            tile::<E, 1, 4>([row(r)], four, load, |_, j, dot| put(r, t + j, dot));
+            tile::<E, 1, 4>([row(r)], four, load, |j, dots| put(r, t + j, dots));
         }
         t += 4;
     }
@@ -140,59 +174,63 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
         while r + 4 <= rows {
             let four = [row(r), row(r + 1), row(r + 2), row(r + 3)];
             if pair {
-                tile::<E, 4, 2>(four, [vector(t), vector(t + 1)], load, |i, j, dot| put(r + i, t + j, dot));
+                tile::<E, 4, 2>(four, [vector(t), vector(t + 1)], load, |j, dots| put(r, t + j, dots));
             } else {
-                tile::<E, 4, 1>(four, [vector(t)], load, |i, _, dot| put(r + i, t, dot));
+                tile::<E, 4, 1>(four, [vector(t)], load, |_, dots| put(r, t, dots));
             }
             r += 4;
         }
         for r in r..rows {
             if pair {
-                tile::<E, 1, 2>([row(r)], [vector(t), vector(t + 1)], load, |_, j, dot| put(r, t + j, dot));
+                tile::<E, 1, 2>([row(r)], [vector(t), vector(t + 1)], load, |j, dots| put(r, t + j, dots));
             } else {
-                tile::<E, 1, 1>([row(r)], [vector(t)], load, |_, _, dot| put(r, t, dot));
+                tile::<E, 1, 1>([row(r)], [vector(t)], load, |_, dots| put(r, t, dots));
             }
         }
         t += if pair { 2 } else { 1 };
     }
 }
 
-/// The dot products of `R` rows with `T` vectors of the same length.
+/// Calls `put(vector, its dot products with the rows)` for `R` rows and `T` vectors of the same length.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
     rows: [&[E]; R],
     vectors: [&[f32]; T],
     load: &impl Fn(&[E; 8]) -> Eight,
-    mut put: impl FnMut(usize, usize, f32),
+    mut put: impl FnMut(usize, &[f32; R]),
 ) {
     let len = rows[0].len();
     let (rows_8, vectors_8) = (eights(rows, len / 8), eights(vectors, len / 8));
-    let mut sums = [[[vdupq_n_f32(0.0); 2]; T]; R];
-    for c in 0..len / 8 {
-        let mut w = [[vdupq_n_f32(0.0); 2]; R];
+    let mut totals = [[[vdupq_n_f32(0.0); 2]; R]; T];
+    let add = |w: [&[E; 8]; R], x: [&[f32; 8]; T], totals: &mut [[Eight; R]; T]| {
+        let mut wide = [[vdupq_n_f32(0.0); 2]; R];
         for r in 0..R {
-            w[r] = load(&rows_8[r][c]);
+            wide[r] = load(w[r]);
         }
         for t in 0..T {
-            let x = load_8(&vectors_8[t][c]);
+            let x = load_8(x[t]);
             for r in 0..R {
-                sums[r][t] = fma(sums[r][t], w[r], x);
+                totals[t][r] = fma(totals[t][r], wide[r], x);
             }
         }
+    };
+    // Two at a time: with each a pointer a row and a vector is moved on.
+    let (rows_16, vectors_16) = (rows_8.map(|row| row.as_chunks::<2>().0), vectors_8.map(|x| x.as_chunks::<2>().0));
+    for c in 0..len / 16 {
+        let (w, x) = (rows_16.map(|row| &row[c]), vectors_16.map(|x| &x[c]));
+        add(w.map(|w| &w[0]), x.map(|x| &x[0]), &mut totals);
+        add(w.map(|w| &w[1]), x.map(|x| &x[1]), &mut totals);
+    }
+    for c in len / 16 * 2..len / 8 {
+        add(rows_8.map(|row| &row[c]), vectors_8.map(|x| &x[c]), &mut totals);
     }
     if !len.is_multiple_of(8) {
-        for r in 0..R {
-            let w = load(&padded(rows[r]));
-            for t in 0..T {
-                sums[r][t] = fma(sums[r][t], w, load_8(&padded(vectors[t])));
-            }
-        }
+        let (w, x) = (rows.map(padded), vectors.map(padded));
+        add(w.each_ref(), x.each_ref(), &mut totals);
     }
-    for r in 0..R {
-        for t in 0..T {
-            put(r, t, sum_8(sums[r][t]));
-        }
+    for (t, sums) in sums(&totals).iter().enumerate() {
+        put(t, sums);
     }
 }
 

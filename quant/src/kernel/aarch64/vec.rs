@@ -58,14 +58,14 @@ const fn table(multiply_adds: unsafe fn(usize) -> u64) -> Table {
 #[target_feature(enable = "neon")]
 fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_8(x), |_, _, dot| out = dot);
+    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_8(x), |_, &[dot]| out = dot);
     out
 }
 
 #[target_feature(enable = "neon")]
 fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
     let mut out = 0.0;
-    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), |_, _, dot| out = dot);
+    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), |_, &[dot]| out = dot);
     out
 }
 
