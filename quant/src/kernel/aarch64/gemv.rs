@@ -19,8 +19,9 @@ pub(super) const STEP: usize = 8;
 /// 1.5 · 2²³: integers below 2²² that are added to its bits make it the float that is as much larger.
 pub(super) const START: f32 = 12_582_912.0;
 
-/// Dot products of the rows' blocks of 32 columns that run on, at most [`STEP`] of them, from [`START`]: as long as what is added stays below 2²², they are the bits of that integer as a float, and the difference of two is a
-/// block's dot product. It takes one instruction instead of one to subtract and two to convert.
+/// Dot products of the rows' blocks of 32 columns that run on, at most [`STEP`] of them, from [`START`]: as long as what is
+/// added stays below 2²², they are the bits of that integer as a float, and the difference of two is a block's dot product. It
+/// takes one instruction instead of one to subtract and two to convert.
 pub(super) struct RowSums {
     pub(super) sums: [int32x4_t; ROWS],
     pub(super) total: float32x4_t,

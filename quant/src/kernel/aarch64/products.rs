@@ -46,7 +46,7 @@ pub(super) fn multiply_to_floats<const N: usize, const MAX: i32>(
     if const { 2 * N as i32 * MAX * 127 <= i16::MAX as i32 } {
         return vcvtq_f32_s32(multiply::<N, MAX>(w, [x; 4]));
     }
-    // Sums start from memory: SADALP takes the pipe of a Cortex-A72 that doesn't multiply, SADDLP either.
+    // Sums start from memory: SADALP takes the pipe of a Cortex-A72 that doesn't multiply, SADDLP the one that is free.
     const { assert!(16 * N as i32 * MAX * 127 < 1 << 22) };
     static STARTS: [[i32; 4]; 4] = [[START.to_bits() as i32 / 4; 4]; 4];
     let starts = settled_ref(&STARTS);

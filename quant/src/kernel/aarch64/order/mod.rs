@@ -21,8 +21,8 @@ pub(in crate::kernel) fn i8mm(token: I8mm) -> [Kernel; 15] {
     i8mm::table(Level::I8mm(token))
 }
 
-/// All formats with the constants and the `few`, `scale`, `offset`, `dot_small`, `place`, `dots` and `small_dots` of the module that calls this, and a `table` of
-/// them. It is a macro since a function's features can't be a parameter.
+/// All formats with the constants and the `few`, `scale`, `offset`, `dot_small`, `place`, `dots` and `small_dots` of the
+/// module that calls this, and a `table` of them. It is a macro since a function's features can't be a parameter.
 macro_rules! kernels {
     ($name:literal, $features:literal) => {
         use crate::act::{ActKind, ActView};
