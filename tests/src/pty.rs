@@ -120,7 +120,11 @@ impl Terminal {
                 "{text:?} is not in {plain:?}\n{}",
                 output.screen.screen().contents()
             );
-            output = self.output.1.wait_timeout(output, Duration::from_millis(200)).expect("no panic").0;
+            drop(self.output.1.wait_timeout(output, Duration::from_millis(200)).expect("no panic"));
+            // What comes in the next moment is looked at together: each look at a long answer takes a while, and meanwhile the
+            // program can't write.
+            thread::sleep(Duration::from_millis(5));
+            output = self.output.0.lock().expect("no panic");
         }
     }
 
