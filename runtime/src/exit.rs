@@ -131,9 +131,10 @@ fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(io) = link.downcast_ref::<io::Error>() {
         return match io.kind() {
             io::ErrorKind::BrokenPipe => Some(Exit::Done),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::OutOfMemory => {
-                Some(Exit::NoRoom)
-            }
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::OutOfMemory => Some(Exit::NoRoom),
             io::ErrorKind::NotFound
             | io::ErrorKind::PermissionDenied
             | io::ErrorKind::IsADirectory

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     exit::silence_panics();
     map_fault::explain();
+    signals::outlive_file_limits();
     let args = args::parse();
     let console = console::Console::new(args.quiet, args.verbose);
     match exit::catch(|| commands::run(args.command, console)) {

@@ -4,10 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGXFSZ};
 use signal_hook::{SigId, flag, low_level};
 
 use crate::exit::Exit;
+
+/// From now on a write beyond `ulimit -f` is an error and not the end.
+pub fn outlive_file_limits() {
+    // Where it can't be caught the process ends as it would have without.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// What a second Ctrl-C does while the first one is still being obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use qwren_tests::pty::Terminal;
+use rexpect::process::Signal;
 use talk::{Home, random};
 
 /// Ends the chat by Ctrl-D.
@@ -292,6 +293,12 @@ fn suspended_and_continued_in_any_state() {
 
 #[test]
 fn t8_a_signal_in_the_middle_of_a_line_leaves_the_terminal_as_it_was() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        ends_in_the_middle_of_a_line(signal);
+    }
+}
+
+fn ends_in_the_middle_of_a_line(signal: Signal) {
     use rustix::termios::tcgetattr;
     let home = Home::new();
     let mut p = home.terminal(random(&["-n", "1"]), 80);
@@ -302,9 +309,9 @@ fn t8_a_signal_in_the_middle_of_a_line_leaves_the_terminal_as_it_was() {
     p.wait("abc");
     let during = tcgetattr(p.file()).unwrap();
     assert_ne!(during.local_modes, before.local_modes, "a line is edited in raw mode");
-    p.signal(rexpect::process::Signal::SIGTERM);
+    p.signal(signal);
     let keys = p.file().try_clone().unwrap();
-    assert_eq!(p.end(), -15);
+    assert_eq!(p.end(), -(signal as i32));
     let after = tcgetattr(&keys).unwrap();
     assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
     assert_eq!((after.output_modes, after.control_modes), (before.output_modes, before.control_modes));

@@ -1,7 +1,9 @@
 //! The commands that scripts use: values in, values out.
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use qwren_tests::bin;
 use qwren_tests::cli::{qwren, random_model, run};
 use serde_json::{Value, json};
 
@@ -114,6 +116,26 @@ fn logits_are_a_numpy_array() {
     let worst = exact.1.iter().zip(&all.1).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst > 0.0 && worst < 0.05, "an f16 cache rounds a little: {worst}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4, "no temporary file is left");
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = |name: &str, args: &[&str]| {
+        let mut c = Command::new("sh");
+        c.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]).arg(bin("qwren")).args(args).arg("-m").arg(random_model());
+        let ended = run(c, "");
+        assert!(
+            ended.stderr.trim_end().lines().count() == 1 && ended.stderr.contains("File too large"),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains(name), "{}", ended.stderr);
+        ended.code
+    };
+    let out = dir.path().join("x.npy");
+    assert_eq!(ended("x.npy", &["logits", "--ids", "1,2", "--quiet", "-o", out.to_str().unwrap()]), Some(4));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Layers in another process: the same results wherever they are computed, and whatever becomes of that process.
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -91,6 +92,7 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
     let (alone, no_program) = (dir.path().join("qwren"), dir.path().join("text"));
     fs::copy(bin("qwren"), &alone).unwrap();
     fs::write(&no_program, "no program").unwrap();
+    let on_path = dir.path().join("qwren-gpu");
     for (program, says) in [
         ("/nowhere/qwren-gpu", "/nowhere/qwren-gpu can't be started: No such file or directory"),
         (no_program.to_str().unwrap(), &format!("{} can't be started: Permission denied", no_program.display())),
@@ -99,6 +101,25 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
         let mut c = Command::new(&alone);
         c.args(["logits", "-b", "8", "-ngl", "all", "-m"]).arg(&path);
         c.env("QWREN_GPU", program).env("PATH", "/nowhere");
+        let (there, ended) = logits(c, &IDS);
+        assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
+    }
+    // Beside qwren, one that can't be run: told, unless another one on the PATH can.
+    fs::write(&on_path, "no program").unwrap();
+    let cannot = format!("{} can't be started: Permission denied", on_path.display());
+    let other = tempfile::tempdir().unwrap();
+    let ends = other.path().join("qwren-gpu");
+    fs::write(&ends, "#!/bin/sh\nexit 3\n").unwrap();
+    fs::set_permissions(&ends, fs::Permissions::from_mode(0o755)).unwrap();
+    for (path_variable, patience, says) in [
+        ("/nowhere", "", &cannot[..]),
+        (&format!("/nowhere:{}", other.path().display()), "60", "qwren-gpu ended unexpectedly (exit code 3)"),
+        ("/nowhere", "-1", "QWREN_GPU_PATIENCE=-1: give seconds from 0.01 to 3600"),
+        ("/nowhere", "soon", "QWREN_GPU_PATIENCE=soon: give seconds from 0.01 to 3600"),
+    ] {
+        let mut c = Command::new(&alone);
+        c.args(["logits", "-b", "8", "-ngl", "all", "-m"]).arg(&path);
+        c.env("PATH", path_variable).env("QWREN_GPU_PATIENCE", patience).env_remove("QWREN_GPU");
         let (there, ended) = logits(c, &IDS);
         assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
     }

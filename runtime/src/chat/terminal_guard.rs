@@ -7,7 +7,7 @@ use std::io;
 use std::thread;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
 
@@ -25,7 +25,7 @@ impl TerminalGuard {
     /// Notes the modes of the terminal at stdin.
     pub fn new() -> io::Result<TerminalGuard> {
         let modes = tcgetattr(rustix::stdio::stdin())?;
-        let mut signals = Signals::new([SIGTERM, SIGHUP])?;
+        let mut signals = Signals::new([SIGTERM, SIGHUP, SIGQUIT])?;
         let handle = signals.handle();
         let saved = modes.clone();
         // Sleeps until a signal comes, so it takes no time.

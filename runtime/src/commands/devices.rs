@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use qwren::gpu::{self, Device, Kind};
 use qwren::machine;
+use qwren::terminal::escape;
 use qwren_quant::kernel::{Level, kernels, select, vec_ops};
 use serde::Serialize;
 
@@ -143,11 +144,42 @@ fn table(d: &Devices) -> String {
             Kind::Cpu => "computes on the processor: used only when named",
         };
         let (free, total) = (bytes(gpu.free_bytes), bytes(gpu.total_bytes));
-        let (name, description) = (&gpu.name, &gpu.description);
+        let (name, description) = (one_line(&gpu.name), one_line(&gpu.description));
         out += &format!("gpu        {name}: {description}; {kind}; {free} of {total} free\n");
     }
     if let Some(fault) = &d.gpu_fault {
-        out += &format!("gpu        none: {fault}\n");
+        out += &format!("gpu        none: {}\n", one_line(fault));
+    } else if d.gpus.is_empty() {
+        out += "gpu        none\n";
     }
     out
+}
+
+/// What another program said, for a line of the table.
+fn one_line(text: &str) -> String {
+    escape(text).replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_driver_says_is_shown_and_not_obeyed() {
+        let device = |name: &str| Device {
+            name: name.into(),
+            description: "a\x1b]0;title\x07".into(),
+            kind: Kind::Other,
+            driver: String::new(),
+            free_bytes: 0,
+            total_bytes: 0,
+        };
+        let mut devices =
+            Devices { gpus: vec![device("x\ny")], gpu_fault: Some("b\x1b[31m".into()), ..survey().unwrap() };
+        let shown = table(&devices);
+        let gpus: Vec<&str> = shown.lines().filter(|line| line.starts_with("gpu ")).collect();
+        assert!(gpus[0].contains(r"x y: a\u{1b}]0;title\u{7}; ") && gpus[1].contains(r"none: b\u{1b}[31m"), "{gpus:?}");
+        (devices.gpus, devices.gpu_fault) = (Vec::new(), None);
+        assert!(table(&devices).ends_with("\ngpu        none\n"));
+    }
 }

@@ -9,6 +9,7 @@ use std::env;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
@@ -33,9 +34,13 @@ pub const SHADERS: u32 = 60;
 
 /// How long a child may be silent beyond what its work is expected to take: `QWREN_GPU_PATIENCE` in seconds, else 10.
 pub fn patience() -> Duration {
-    let asked = env::var("QWREN_GPU_PATIENCE").ok().and_then(|text| text.parse().ok());
-    let seconds = asked.filter(|s| (0.01..=3600.0).contains(s)).unwrap_or(10.0);
-    Duration::from_secs_f64(seconds)
+    asked_patience().ok().flatten().unwrap_or(Duration::from_secs(10))
+}
+
+fn asked_patience() -> Result<Option<Duration>, Fault> {
+    let Some(text) = env::var_os("QWREN_GPU_PATIENCE").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok()).filter(|s| (0.01..=3600.0).contains(s));
+    seconds.map(|s| Some(Duration::from_secs_f64(s))).ok_or_else(|| Fault::Patience(text.display().to_string()))
 }
 
 /// Why layers aren't computed in a child.
@@ -58,6 +63,9 @@ pub enum Fault {
     /// It doesn't answer.
     #[error("{PROGRAM} did not answer within {} s", .0.as_secs_f32().ceil())]
     Silent(Duration),
+    /// The user's patience is no number of seconds.
+    #[error("QWREN_GPU_PATIENCE={0}: give seconds from 0.01 to 3600")]
+    Patience(String),
     /// It says what can't be understood.
     #[error("{PROGRAM} is of another version than qwren; install both from one release")]
     Alien,
@@ -127,15 +135,18 @@ pub struct Child {
     pub shared: Shared,
 }
 
-/// Finds the program: `$QWREN_GPU`, beside this one, on the PATH.
+/// Finds the program: `$QWREN_GPU`, beside this one, on the PATH; one that can be run before one that can't.
 fn find() -> Option<PathBuf> {
     if let Some(path) = env::var_os("QWREN_GPU").filter(|path| !path.is_empty()) {
         return Some(path.into());
     }
     let beside = env::current_exe().ok().map(|own| own.with_file_name(PROGRAM));
     let on_path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&on_path).map(|dir| dir.join(PROGRAM));
-    beside.into_iter().chain(on_path).find(|path| path.is_file())
+    // No entry means no folder here, not the current one.
+    let on_path = env::split_paths(&on_path).filter(|dir| !dir.as_os_str().is_empty()).map(|dir| dir.join(PROGRAM));
+    let found: Vec<PathBuf> = beside.into_iter().chain(on_path).filter(|path| path.is_file()).collect();
+    let runs = |path: &&PathBuf| path.metadata().is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+    found.iter().find(runs).or(found.first()).cloned()
 }
 
 impl Child {
@@ -145,6 +156,7 @@ impl Child {
     /// # Errors
     /// As [`Fault`] says.
     pub fn start(files: &[&File], floats: usize) -> Result<Child, Fault> {
+        asked_patience()?;
         let path = find().ok_or(Fault::NoProgram)?;
         let mut child = Child::spawn(&path, files, floats)?;
         match child.receive(patience() * DRIVER, &NEVER)? {
