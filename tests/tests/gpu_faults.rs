@@ -13,6 +13,7 @@ use qwren_tests::cli::{Run, qwren, random_model, run};
 use qwren_tests::offload::{floats, logits, told, with_gpu};
 use qwren_tests::tiny::{PLAIN, Sizes, Tiny};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 fn stand_in() -> PathBuf {
@@ -92,7 +93,7 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
     let (alone, no_program) = (dir.path().join("qwren"), dir.path().join("text"));
     fs::copy(bin("qwren"), &alone).unwrap();
     fs::write(&no_program, "no program").unwrap();
-    let on_path = dir.path().join("qwren-gpu");
+    let beside = dir.path().join("qwren-gpu");
     for (program, says) in [
         ("/nowhere/qwren-gpu", "/nowhere/qwren-gpu can't be started: No such file or directory"),
         (no_program.to_str().unwrap(), &format!("{} can't be started: Permission denied", no_program.display())),
@@ -105,8 +106,8 @@ fn v5_a_gpu_that_is_of_no_use_is_told_in_one_line() {
         assert!(there == here && told(&ended)[0].starts_with(says), "{}", ended.stderr);
     }
     // Beside qwren, one that can't be run: told, unless another one on the PATH can.
-    fs::write(&on_path, "no program").unwrap();
-    let cannot = format!("{} can't be started: Permission denied", on_path.display());
+    fs::write(&beside, "no program").unwrap();
+    let cannot = format!("{} can't be started: Permission denied", beside.display());
     let other = tempfile::tempdir().unwrap();
     let ends = other.path().join("qwren-gpu");
     fs::write(&ends, "#!/bin/sh\nexit 3\n").unwrap();
@@ -251,7 +252,7 @@ fn a_conversation_survives() {
         run(command(fault, "chat", &random_model(), &args), questions).ok()
     };
     let texts = |out: &str| -> Vec<String> {
-        let lines = out.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+        let lines = out.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
         lines.map(|v| v["content"].to_string()).collect()
     };
     let here = texts(&talk("", "0"));
@@ -274,9 +275,9 @@ fn cached(fault: &str, cache: &Path, prompt: &str, args: &[&str]) -> Run {
 }
 
 /// What was said with its probabilities, and how many tokens were not read again.
-fn said(run: &Run) -> (serde_json::Value, u64) {
+fn said(run: &Run) -> (Value, u64) {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let all: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    let all: Value = serde_json::from_str(&run.stdout).unwrap();
     (all["logprobs"].clone(), all["timings"]["reused_tokens"].as_u64().unwrap())
 }
 
@@ -418,6 +419,30 @@ fn what_needs_all_layers_here_says_so() {
 }
 
 #[test]
+fn a_bench_says_where_layers_are_and_ends_when_that_changes() {
+    let (_dir, model, _) = model(&Tiny::new(&FOUR, DType::Q8_0));
+    let bench = |fault, args: &[&str]| {
+        let sizes = ["--prefill", "8", "--decode", "4", "--depth", "0", "-r", "1", "--quiet"];
+        run(command(fault, "bench", &model, &[&sizes[..], args].concat()), "")
+    };
+    let table = bench("", &["-dev", "Vulkan0", "--n-gpu-layers", "3"]).ok();
+    assert!(table.contains("\nVulkan0 (Stand-in) computes 3 of 4 layers, the processor 1 and the output\n"), "{table}");
+    for (ngl, gpu) in [
+        ("0", Value::Null),
+        ("3", json!({"device": "Vulkan0 (Stand-in)", "layers": 3, "output": false})),
+        ("all", json!({"device": "Vulkan0 (Stand-in)", "layers": 4, "output": true})),
+    ] {
+        let report: Value = serde_json::from_str(&bench("", &["--json", "-ngl", ngl]).ok()).unwrap();
+        assert_eq!(report["gpu"], gpu);
+    }
+    for fault in ["kill@prefill", "abort@decode"] {
+        let ended = bench(fault, &["--json", "-ngl", "all"]);
+        assert!(ended.stdout.is_empty() && ended.code == Some(1), "{fault}: {}", ended.stdout);
+        assert!(ended.stderr.contains("the GPU was lost while it was measured"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn wrong_usage_is_refused() {
     let model = random_model();
     for args in [&["-ngl", "many"][..], &["-ngl", "-1"], &["--device", "Vulkan0"], &["-ngl", "2", "--stock-ops"]] {
@@ -434,7 +459,7 @@ fn devices_lists_what_the_program_sees() {
     };
     assert!(devices("", &[]).contains("gpu        Vulkan0: Stand-in; memory of its own; "));
     assert!(devices("no-device", &[]).contains("gpu        none: no Vulkan driver found\n"));
-    let json: serde_json::Value = serde_json::from_str(&devices("", &["--json"])).unwrap();
+    let json: Value = serde_json::from_str(&devices("", &["--json"])).unwrap();
     assert_eq!(json["gpus"][0]["kind"], "discrete");
 }
 

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 
 /// Short spelling → long spelling.
-const SHORT: [(&str, &str); 5] = [
+const SHORT: [(&str, &str); 6] = [
     ("-tb", "--threads-batch"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-ngl", "--gpu-layers"),
     ("-sys", "--system"),
+    ("-dev", "--device"),
 ];
 
 /// Options whose value is free text, so that the next argument is never an option.
@@ -62,7 +63,7 @@ mod tests {
             expanded("q -t 2 -tb 4 -ctk=f32 -ctv f16 -ngl all"),
             "q -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16 --gpu-layers all"
         );
-        assert_eq!(expanded("q -sys Hi"), "q --system Hi");
+        assert_eq!(expanded("q -sys Hi -dev Vulkan0"), "q --system Hi --device Vulkan0");
     }
 
     #[test]

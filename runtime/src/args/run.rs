@@ -53,10 +53,17 @@ pub struct RunArgs {
     pub stock_ops: bool,
 
     /// Layers to compute on a GPU (also -ngl), the first ones: a number, `all`, or `auto` for what fits it and is faster there
-    #[arg(long, value_name = "N", value_parser = gpu_layers, conflicts_with = "stock_ops", help_heading = "Machine")]
+    #[arg(
+        long,
+        visible_alias = "n-gpu-layers",
+        value_name = "N",
+        value_parser = gpu_layers,
+        conflicts_with = "stock_ops",
+        help_heading = "Machine"
+    )]
     pub gpu_layers: Option<Wanted>,
 
-    /// The GPU, as `qwren devices` lists it: its name, its number or a part of its description
+    /// The GPU (also -dev), as `qwren devices` lists it: its name, its number or a part of its description
     #[arg(long, value_name = "D", requires = "gpu_layers", help_heading = "Machine")]
     pub device: Option<String>,
 
@@ -166,7 +173,7 @@ impl RunArgs {
         console: Console,
     ) -> Result<Session<'m>, SessionError> {
         let mut session = Session::new(model, options)?;
-        let Some(wanted) = self.gpu_layers.filter(|&wanted| wanted != Wanted::Count(0)) else { return Ok(session) };
+        let Some(wanted) = self.offloaded() else { return Ok(session) };
         let settings = Settings { wanted, device: self.device.clone() };
         let tell = Box::new(move |event| match event {
             Event::Step(text) => console.progress(text),
@@ -179,6 +186,11 @@ impl RunArgs {
             Err(fault) => console.note(format_args!("{fault}; the processor computes all layers")),
         }
         Ok(session)
+    }
+
+    /// How many layers a GPU is to have, where it is to have any.
+    pub fn offloaded(&self) -> Option<Wanted> {
+        self.gpu_layers.filter(|&wanted| wanted != Wanted::Count(0))
     }
 
     fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {

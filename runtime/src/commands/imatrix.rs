@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use qwren::ops::fed::Fed;
-use qwren::session::EvalError;
+use qwren::session::{EvalError, SessionError};
 use qwren::vocab::{Specials, Vocab};
 use qwren_quant::gguf::{Quoted, WriteError};
 use qwren_quant::imatrix::{Origin, Sums, write_dat, write_gguf};
@@ -65,6 +65,10 @@ enum Format {
 
 /// Reads the text and writes the file. On Ctrl-C the file gets what was summed so far, if a chunk was whole.
 pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
+    // Before a long wait for the model.
+    if args.run.stock_ops || args.run.offloaded().is_some() {
+        return Err(SessionError::Watch.into());
+    }
     let path = &args.run.model.model;
     let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;

@@ -3,7 +3,10 @@
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use qwren::session::{EvalError, Session};
+use qwren::gpu::Placement;
+use qwren::session::Session;
+
+use crate::exit::{Exit, Failure};
 
 /// Enough to read every weight once and to wake every thread.
 const WARM_UP_TOKENS: usize = 64;
@@ -14,17 +17,25 @@ pub struct Bench<'s, 'm> {
     interrupt: &'s AtomicBool,
     repetitions: u32,
     vocab: u32,
+    /// There are layers on a GPU.
+    offloaded: bool,
 }
 
 impl<'s, 'm> Bench<'s, 'm> {
     /// Measures on `session`, whose context must be long enough for all that is asked.
     pub fn new(session: &'s mut Session<'m>, interrupt: &'s AtomicBool, repetitions: u32) -> Bench<'s, 'm> {
         let vocab = session.model().hparams().vocab as u32;
-        Bench { session, interrupt, repetitions, vocab }
+        let offloaded = session.placement().is_some();
+        Bench { session, interrupt, repetitions, vocab, offloaded }
+    }
+
+    /// Where the layers are, when not all are here.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.session.placement()
     }
 
     /// Brings the file into memory and the processor up to its clock rate.
-    pub fn warm_up(&mut self) -> Result<(), EvalError> {
+    pub fn warm_up(&mut self) -> anyhow::Result<()> {
         let prompt = self.tokens(WARM_UP_TOKENS.min(self.session.ctx() - 1));
         self.session.truncate(0);
         self.eval(&prompt)?;
@@ -33,7 +44,7 @@ impl<'s, 'm> Bench<'s, 'm> {
     }
 
     /// Median time to read `n` tokens into an empty context.
-    pub fn prefill(&mut self, n: usize) -> Result<Duration, EvalError> {
+    pub fn prefill(&mut self, n: usize) -> anyhow::Result<Duration> {
         let prompt = self.tokens(n);
         self.median(|bench| {
             bench.session.truncate(0);
@@ -44,7 +55,7 @@ impl<'s, 'm> Bench<'s, 'm> {
     }
 
     /// Median time to evaluate `n` tokens one by one after `depth` others.
-    pub fn decode(&mut self, depth: usize, n: usize) -> Result<Duration, EvalError> {
+    pub fn decode(&mut self, depth: usize, n: usize) -> anyhow::Result<Duration> {
         let tokens = self.tokens(depth + n);
         self.session.truncate(0);
         if depth > 0 {
@@ -58,12 +69,17 @@ impl<'s, 'm> Bench<'s, 'm> {
         })
     }
 
-    fn eval(&mut self, tokens: &[u32]) -> Result<(), EvalError> {
+    /// Evaluates `tokens`, where the layers were at the start: with a device that is lost the figures would be of a mixture.
+    fn eval(&mut self, tokens: &[u32]) -> anyhow::Result<()> {
         self.session.eval(tokens, self.interrupt, &mut |_, _| ())?;
+        if self.offloaded && self.session.placement().is_none() {
+            let text = "the GPU was lost while it was measured; try again, or measure the processor with -ngl 0";
+            return Err(Failure::new(Exit::Fault, text).into());
+        }
         Ok(())
     }
 
-    fn median(&mut self, mut run: impl FnMut(&mut Self) -> Result<Duration, EvalError>) -> Result<Duration, EvalError> {
+    fn median(&mut self, mut run: impl FnMut(&mut Self) -> anyhow::Result<Duration>) -> anyhow::Result<Duration> {
         let mut times = (0..self.repetitions).map(|_| run(self)).collect::<Result<Vec<_>, _>>()?;
         times.sort_unstable();
         let middle = times.len() / 2;

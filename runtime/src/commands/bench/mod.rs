@@ -97,7 +97,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     console.note(format_args!("warming up, then each {times}"));
 
     bench.warm_up()?;
-    let mut report = report::Report::new(&model, &options, args.repetitions, limits)?;
+    let mut report = report::Report::new(&model, &options, bench.placement(), args.repetitions, limits)?;
     // A table's rows come as they are found.
     let show = |text: String| if args.json { Ok(()) } else { io::stdout().write_all(text.as_bytes()) };
     show(report.head() + &Prefill::title())?;

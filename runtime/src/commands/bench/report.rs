@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use qwren::gpu::Placement;
 use qwren::machine;
 use qwren::model::{Model, Weight};
 use qwren::session::Options;
@@ -16,6 +17,7 @@ use crate::units::{bytes, digits};
 pub struct Report {
     machine: Machine,
     model: ModelFacts,
+    gpu: Option<Gpu>,
     repetitions: u32,
     /// One entry a prompt length.
     pub prefill: Vec<Prefill>,
@@ -83,9 +85,27 @@ struct ModelFacts {
     kernels: Vec<String>,
 }
 
+/// What a GPU computes.
+#[derive(Debug, Serialize)]
+struct Gpu {
+    device: String,
+    /// The first ones of the model's.
+    layers: usize,
+    output: bool,
+    /// All of this in words.
+    #[serde(skip)]
+    told: String,
+}
+
 impl Report {
-    /// What is known before anything is measured; with the machine's limits.
-    pub fn new(model: &Model, options: &Options, repetitions: u32, limits: Limits) -> anyhow::Result<Report> {
+    /// What is known before anything is measured; with the machine's limits, and the layers that are elsewhere.
+    pub fn new(
+        model: &Model,
+        options: &Options,
+        placement: Option<&Placement>,
+        repetitions: u32,
+        limits: Limits,
+    ) -> anyhow::Result<Report> {
         let level = Level::detect()?;
         let header = model.gguf().header();
         let machine = Machine {
@@ -106,14 +126,22 @@ impl Report {
             stock_ops: options.stock_ops,
             kernels: kernels(model, level),
         };
-        Ok(Report { machine, model, repetitions, prefill: Vec::new(), decode: Vec::new() })
+        let gpu = placement.map(|placement| Gpu {
+            device: placement.device.clone(),
+            layers: placement.there,
+            output: placement.output,
+            told: placement.to_string(),
+        });
+        Ok(Report { machine, model, gpu, repetitions, prefill: Vec::new(), decode: Vec::new() })
     }
 
     /// What stands above the tables.
     pub fn head(&self) -> String {
         let (machine, model) = (&self.machine, &self.model);
+        let gpu = self.gpu.as_ref().map_or_else(String::new, |gpu| escape(&gpu.told).into_owned() + "\n");
         format!(
-            "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s, int8 {} GMAC/s\nkernels: {}\n\n",
+            "{} ({}, {}), cache {}/{}\n{}: {} threads, {} for prompts; memory reads {} GB/s, int8 {} GMAC/s\n{gpu}kernels: \
+             {}\n\n",
             escape(model.name.as_deref().unwrap_or(&model.file)),
             model.architecture,
             bytes(model.bytes),
