@@ -47,6 +47,11 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
     let mut line = Vec::new();
     let mut flushed = Instant::now();
     for number in 1.. {
+        // A program at the other end may wait for an answer before it writes the next line.
+        if flushed.elapsed() > PATIENCE || !input.buffer().contains(&b'\n') {
+            output.flush()?;
+            flushed = Instant::now();
+        }
         line.clear();
         let read = input.by_ref().take(MOST_BYTES as u64 + 1).read_until(b'\n', &mut line);
         if read.map_err(|err| unread(err, number))? == 0 {
@@ -57,7 +62,12 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
             let text = format!("stdin, line {number}: is longer than {} MiB; send less at once", MOST_BYTES >> 20);
             return Err(Failure::usage(text).into());
         }
-        let value = serde_json::from_slice(&line).map_err(|err| {
+        // What editors leave behind.
+        let text = line.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 1).unwrap_or(&line);
+        if text.trim_ascii().is_empty() {
+            continue;
+        }
+        let value = serde_json::from_slice(text).map_err(|err| {
             // Of a value that may have several forms the library has nothing to tell.
             let why = match err.to_string() {
                 why if why.contains("untagged enum") => String::new(),
@@ -78,11 +88,6 @@ fn map_between<I: DeserializeOwned, O: Serialize>(
         if answer.is_break() {
             output.flush()?;
             return Ok(ControlFlow::Break(()));
-        }
-        // A program at the other end may wait for this answer before it writes the next line.
-        if flushed.elapsed() > PATIENCE || !input.buffer().contains(&b'\n') {
-            output.flush()?;
-            flushed = Instant::now();
         }
     }
     output.flush()?;
@@ -118,6 +123,9 @@ mod tests {
         let (out, result) = lengths("\"ab\"\n  \"\\u00e9\" \n\"abc\"");
         assert_eq!(out, "2\n2\n3\n");
         result.unwrap();
+        let (out, result) = lengths("\u{feff}\"ab\"\r\n\n \t\r\n\"abc\"\n\n");
+        assert_eq!(out, "2\n3\n");
+        result.unwrap();
     }
 
     #[test]
@@ -127,6 +135,9 @@ mod tests {
         let err = result.unwrap_err();
         assert_eq!(exit::code(&err), Exit::Usage);
         assert!(err.to_string().starts_with("stdin, line 2: is not a JSON string (invalid type"), "{err}");
+        // A mark of the byte order stands at the beginning of a text alone.
+        let err = lengths("\n\u{feff}\"ab\"\n").1.unwrap_err();
+        assert!(err.to_string().starts_with("stdin, line 2: is not a JSON string (expected value"), "{err}");
     }
 
     #[test]
@@ -151,6 +162,19 @@ mod tests {
         })
         .unwrap();
         assert_eq!((before, ended), (vec![2], ControlFlow::Continue(())));
+    }
+
+    #[test]
+    fn empty_lines_hold_no_answer_back() {
+        let (mut other_end, output) = io::pipe().unwrap();
+        let (input, mut lines) = io::pipe().unwrap();
+        let answers =
+            std::thread::spawn(|| map_between(input, output, "a number", |n: u32| Ok(ControlFlow::Continue(n))));
+        lines.write_all(b"7\n\n").unwrap();
+        let mut heard = [0; 2];
+        other_end.read_exact(&mut heard).unwrap();
+        drop(lines);
+        assert_eq!((&heard, answers.join().unwrap().unwrap()), (b"7\n", ControlFlow::Continue(())));
     }
 
     #[test]
