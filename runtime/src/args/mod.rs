@@ -21,13 +21,19 @@ pub use text::TextArgs;
 
 use crate::{chat, commands};
 
+/// What scripts and unusual machines need to know.
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 a fault of qwren, 2 wrong usage or a wrong file, 3 sound but unsupported, 4 not enough memory or disk, \
+130 interrupted.
+
+Environment: QWREN_CPU=LEVEL computes with that level's kernels (`qwren devices` shows the one in use). QWREN_GPU=FILE is the \
+qwren-gpu to start for -ngl. QWREN_GPU_PATIENCE=SECONDS, 10 by default, is how much longer than expected a GPU may take before \
+it counts as hanging.";
+
 /// Everything that was typed.
 #[derive(Debug, Parser)]
 #[command(name = "qwren", version, about = "Runs Qwen3 GGUF files in a terminal", infer_subcommands = false)]
-#[command(
-    after_help = "Exit codes: 0 done, 1 a fault of qwren, 2 wrong usage or a wrong file, 3 sound but unsupported, \
-                        4 not enough memory or disk, 130 interrupted."
-)]
+#[command(after_help = AFTER_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
