@@ -11,10 +11,6 @@ use crate::act::scale_of_largest;
 pub(super) static OPS: VecOps = VecOps::new(
     Level::Scalar,
     Table {
-        dot_f32: dot,
-        dot_f16,
-        axpy_f32,
-        axpy_f16,
         scale,
         rms_norm,
         max,

@@ -18,10 +18,6 @@ pub struct VecOps {
 
 /// Functions that rely on lengths checked by [`VecOps`] and need the instructions of its level.
 pub(super) struct Table {
-    pub(super) dot_f32: unsafe fn(&[f32], &[f32]) -> f32,
-    pub(super) dot_f16: unsafe fn(&[f16], &[f32]) -> f32,
-    pub(super) axpy_f32: unsafe fn(&mut [f32], f32, &[f32]),
-    pub(super) axpy_f16: unsafe fn(&mut [f32], f32, &[f16]),
     pub(super) scale: unsafe fn(&mut [f32], f32),
     pub(super) rms_norm: unsafe fn(&[f32], &[f32], f32, &mut [f32]),
     pub(super) max: unsafe fn(&[f32]) -> f32,
@@ -80,30 +76,6 @@ impl VecOps {
         VecOps { level, name: level.name(), table }
     }
 
-    /// Σ a·b.
-    pub fn dot_f32(&self, a: &[f32], b: &[f32]) -> f32 {
-        assert_eq!(a.len(), b.len());
-        call!(self.dot_f32(a, b))
-    }
-
-    /// Σ k·q.
-    pub fn dot_f16(&self, k: &[f16], q: &[f32]) -> f32 {
-        assert_eq!(k.len(), q.len());
-        call!(self.dot_f16(k, q))
-    }
-
-    /// y += a·x.
-    pub fn axpy_f32(&self, y: &mut [f32], a: f32, x: &[f32]) {
-        assert_eq!(y.len(), x.len());
-        call!(self.axpy_f32(y, a, x));
-    }
-
-    /// y += a·x.
-    pub fn axpy_f16(&self, y: &mut [f32], a: f32, x: &[f16]) {
-        assert_eq!(y.len(), x.len());
-        call!(self.axpy_f16(y, a, x));
-    }
-
     /// y *= a.
     pub fn scale(&self, y: &mut [f32], a: f32) {
         call!(self.scale(y, a));
@@ -113,7 +85,9 @@ impl VecOps {
     pub fn rms_norm(&self, x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
         assert_eq!(x.len(), w.len());
         assert_eq!(x.len(), out.len());
-        call!(self.rms_norm(x, w, eps, out));
+        if !x.is_empty() {
+            call!(self.rms_norm(x, w, eps, out));
+        }
     }
 
     /// The largest element, −∞ of none. A NaN is passed over.
@@ -162,7 +136,7 @@ impl VecOps {
     }
 
     /// `out[j * n + i]` = K row i · query j. `k`: n rows that start `stride` elements apart; `q`: `[queries, dim]`;
-    /// `out`: `[queries, n]`. A result has the bits of [`VecOps::dot_f32`], whatever else is in the call.
+    /// `out`: `[queries, n]`. A result has the same bits whatever else is in the call.
     /// What lies `ahead` is asked for meanwhile, worth it when few queries meet each row: then memory takes longer than the
     /// arithmetic.
     pub fn dots_f32(&self, k: &[f32], stride: usize, q: &[f32], dim: usize, out: &mut [f32], ahead: Option<Ahead>) {

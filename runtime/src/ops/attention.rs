@@ -135,7 +135,7 @@ impl Softmax {
         let max = vec.max(&factors);
         vec.exp_sum(&mut factors, max);
         vec.scale(sums, factors[0]);
-        vec.axpy_f32(sums, factors[1], part);
+        vec.weighted_rows_f32(part, part.len(), &factors[1..], sums.len(), sums, None);
         *self = Softmax { max, sum: self.sum * factors[0] + next.sum * factors[1] };
     }
 }

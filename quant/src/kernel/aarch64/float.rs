@@ -194,7 +194,7 @@ pub(super) fn tiles<'a, E: Copy + Default + 'a>(
 /// Calls `put(vector, its dot products with the rows)` for `R` rows and `T` vectors of the same length.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn tile<E: Copy + Default, const R: usize, const T: usize>(
+fn tile<E: Copy + Default, const R: usize, const T: usize>(
     rows: [&[E]; R],
     vectors: [&[f32]; T],
     load: &impl Fn(&[E; 8]) -> Eight,

@@ -5,7 +5,7 @@ use half::f16;
 
 use super::attention::{dots_f16, dots_f32, weighted_rows_f16, weighted_rows_f32};
 use super::attention_q8::{dots_q8, weighted_rows_q8};
-use super::float::{Eight, load_8, load_f16, store_8, sum_8, tile};
+use super::float::{Eight, load_8, store_8, sum_8};
 use super::instructions::fcvtn;
 use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
@@ -33,10 +33,6 @@ pub(in crate::kernel) fn i8mm(_token: I8mm) -> &'static VecOps {
 
 const fn table(multiply_adds: unsafe fn(usize) -> u64) -> Table {
     Table {
-        dot_f32,
-        dot_f16,
-        axpy_f32,
-        axpy_f16,
         scale,
         rms_norm,
         max,
@@ -56,34 +52,6 @@ const fn table(multiply_adds: unsafe fn(usize) -> u64) -> Table {
 }
 
 #[target_feature(enable = "neon")]
-fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-    let mut out = 0.0;
-    tile::<f32, 1, 1>([a], [b], &|x: &[f32; 8]| load_8(x), |_, &[dot]| out = dot);
-    out
-}
-
-#[target_feature(enable = "neon")]
-fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
-    let mut out = 0.0;
-    tile::<f16, 1, 1>([k], [q], &|x: &[f16; 8]| load_f16(x), |_, &[dot]| out = dot);
-    out
-}
-
-#[target_feature(enable = "neon")]
-fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {
-    if !y.is_empty() {
-        weighted_rows_f32(x, 0, &[a], y.len(), y, None);
-    }
-}
-
-#[target_feature(enable = "neon")]
-fn axpy_f16(y: &mut [f32], a: f32, x: &[f16]) {
-    if !y.is_empty() {
-        weighted_rows_f16(x, 0, &[a], y.len(), y, None);
-    }
-}
-
-#[target_feature(enable = "neon")]
 fn scale(y: &mut [f32], a: f32) {
     for y in y {
         *y *= a;
@@ -92,7 +60,9 @@ fn scale(y: &mut [f32], a: f32) {
 
 #[target_feature(enable = "neon")]
 fn rms_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (dot_f32(x, x) / x.len() as f32 + eps).sqrt();
+    let mut sum = [0.0];
+    dots_f32(x, x.len(), x, x.len(), &mut sum, None);
+    let scale = 1.0 / (sum[0] / x.len() as f32 + eps).sqrt();
     for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
         *out = x * scale * w;
     }

@@ -22,28 +22,31 @@ fn assert_near(got: f32, want: f64, bound: f64, what: impl Fn() -> String) {
 #[test]
 fn dot_products() {
     let mut random = Random(1);
-    for n in LENGTHS {
+    for n in LENGTHS.into_iter().filter(|&n| n > 0) {
         let (a, b) = (random.floats(n), random.floats(n));
         let h = halves(&a);
         for ops in all() {
             let exact = |a: &dyn Fn(usize) -> f64| (0..n).map(|i| a(i) * f64::from(b[i])).sum::<f64>();
             let bound = 1e-6 * n as f64;
-            assert_near(ops.dot_f32(&a, &b), exact(&|i| a[i].into()), bound, || format!("{} f32 {n}", ops.name));
-            assert_near(ops.dot_f16(&h, &b), exact(&|i| h[i].into()), bound, || format!("{} f16 {n}", ops.name));
+            let (mut float, mut half) = ([f32::NAN], [f32::NAN]);
+            ops.dots_f32(&a, n, &b, n, &mut float, None);
+            ops.dots_f16(&h, n, &b, n, &mut half, None);
+            assert_near(float[0], exact(&|i| a[i].into()), bound, || format!("{} f32 {n}", ops.name));
+            assert_near(half[0], exact(&|i| h[i].into()), bound, || format!("{} f16 {n}", ops.name));
         }
     }
 }
 
 #[test]
-fn axpy_and_scale() {
+fn weighted_sums_and_scale() {
     let mut random = Random(2);
-    for n in LENGTHS {
+    for n in LENGTHS.into_iter().filter(|&n| n > 0) {
         let (x, y) = (random.floats(n), random.floats(n));
         let h = halves(&x);
         for ops in all() {
             let (mut float, mut half, mut scaled) = (y.clone(), y.clone(), y.clone());
-            ops.axpy_f32(&mut float, 0.7, &x);
-            ops.axpy_f16(&mut half, 0.7, &h);
+            ops.weighted_rows_f32(&x, n, &[0.7], n, &mut float, None);
+            ops.weighted_rows_f16(&h, n, &[0.7], n, &mut half, None);
             ops.scale(&mut scaled, -3.0);
             for i in 0..n {
                 let y = f64::from(y[i]);
@@ -191,7 +194,7 @@ const ATTENTION: [(usize, usize, usize, usize); 9] = [
 ];
 
 #[test]
-fn attention_scores_are_dot_products() {
+fn attention_scores_are_those_of_a_row_and_a_query() {
     let mut random = Random(7);
     for (dim, stride, queries, n) in ATTENTION {
         let k = random.floats((n - 1) * stride + dim);
@@ -201,19 +204,23 @@ fn attention_scores_are_dot_products() {
             let (mut float, mut half) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
             ops.dots_f32(&k, stride, &q, dim, &mut float, Some(Ahead::of(&q)));
             ops.dots_f16(&h, stride, &q, dim, &mut half, Some(Ahead::of(&q)));
-            let row = |i: usize| i * stride..i * stride + dim;
-            let want = |dot: &dyn Fn(usize, &[f32]) -> f32| -> Vec<f32> {
-                q.chunks(dim).flat_map(|q| (0..n).map(|i| dot(i, q)).collect::<Vec<_>>()).collect()
-            };
+            let (mut want_float, mut want_half) = (vec![f32::NAN; queries * n], vec![f32::NAN; queries * n]);
+            for (j, q) in q.chunks(dim).enumerate() {
+                for i in 0..n {
+                    let (row, at) = (i * stride..i * stride + dim, j * n + i);
+                    ops.dots_f32(&k[row.clone()], dim, q, dim, &mut want_float[at..][..1], None);
+                    ops.dots_f16(&h[row], dim, q, dim, &mut want_half[at..][..1], None);
+                }
+            }
             let what = || format!("{} {dim} {queries} {n}", ops.name);
-            assert_same(&float, &want(&|i, q| ops.dot_f32(&k[row(i)], q)), what);
-            assert_same(&half, &want(&|i, q| ops.dot_f16(&h[row(i)], q)), what);
+            assert_same(&float, &want_float, what);
+            assert_same(&half, &want_half, what);
         }
     }
 }
 
 #[test]
-fn weighted_rows_are_chains_of_axpy() {
+fn weighted_rows_are_added_one_after_the_other() {
     let mut random = Random(8);
     for (dim, stride, queries, n) in ATTENTION {
         let v = random.floats((n - 1) * stride + dim);
@@ -229,8 +236,9 @@ fn weighted_rows_are_chains_of_axpy() {
             for j in 0..queries {
                 for i in 0..n {
                     let row = i * stride..i * stride + dim;
-                    ops.axpy_f32(&mut want_float[j * dim..][..dim], p[j * n + i], &v[row.clone()]);
-                    ops.axpy_f16(&mut want_half[j * dim..][..dim], p[j * n + i], &h[row]);
+                    let p = &p[j * n + i..][..1];
+                    ops.weighted_rows_f32(&v[row.clone()], dim, p, dim, &mut want_float[j * dim..][..dim], None);
+                    ops.weighted_rows_f16(&h[row], dim, p, dim, &mut want_half[j * dim..][..dim], None);
                 }
             }
             assert_same(&float, &want_float, what);

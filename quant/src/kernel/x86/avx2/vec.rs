@@ -3,9 +3,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::float::{
-    dot_f16, dot_f32, dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8,
-};
+use super::float::{dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8};
 use super::lanes::*;
 use super::quantize::{quantize_32, quantize_256};
 use crate::kernel::Level;
@@ -17,10 +15,6 @@ pub(super) static OPS: VecOps = VecOps::new(Level::Avx2(Avx2(())), TABLE);
 
 /// For levels that include this one.
 pub(in crate::kernel::x86) const TABLE: Table = Table {
-    dot_f32,
-    dot_f16,
-    axpy_f32,
-    axpy_f16,
     scale,
     rms_norm,
     max,
@@ -39,20 +33,6 @@ pub(in crate::kernel::x86) const TABLE: Table = Table {
 };
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn axpy_f32(y: &mut [f32], a: f32, x: &[f32]) {
-    if !y.is_empty() {
-        weighted_rows_f32(x, 0, &[a], y.len(), y, None);
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
-fn axpy_f16(y: &mut [f32], a: f32, x: &[f16]) {
-    if !y.is_empty() {
-        weighted_rows_f16(x, 0, &[a], y.len(), y, None);
-    }
-}
-
-#[target_feature(enable = "avx2,fma,f16c")]
 fn scale(y: &mut [f32], a: f32) {
     for y in y {
         *y *= a;
@@ -61,7 +41,9 @@ fn scale(y: &mut [f32], a: f32) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn rms_norm(x: &[f32], w: &[f32], eps: f32, out: &mut [f32]) {
-    let scale = 1.0 / (dot_f32(x, x) / x.len() as f32 + eps).sqrt();
+    let mut sum = [0.0];
+    dots_f32(x, x.len(), x, x.len(), &mut sum, None);
+    let scale = 1.0 / (sum[0] / x.len() as f32 + eps).sqrt();
     for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
         *out = x * scale * w;
     }

@@ -1,9 +1,7 @@
 //! Vector operations: AVX2's, but for those over float rows and what measures this level's speed.
 use std::arch::x86_64::*;
 
-use super::float::{
-    dot_f16, dot_f32, dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8,
-};
+use super::float::{dots_f16, dots_f32, dots_q8, weighted_rows_f16, weighted_rows_f32, weighted_rows_q8};
 use crate::kernel::Level;
 use crate::kernel::vec_ops::{Table, VecOps};
 use crate::kernel::x86::{Avx2, Avx512Vnni, avx2};
@@ -12,8 +10,6 @@ use crate::kernel::x86::{Avx2, Avx512Vnni, avx2};
 pub(super) static OPS: VecOps = VecOps::new(
     Level::Avx512Vnni(Avx512Vnni(Avx2(()))),
     Table {
-        dot_f32,
-        dot_f16,
         dots_f32,
         dots_f16,
         dots_q8,

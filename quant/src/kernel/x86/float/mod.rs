@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub(super) use q8::{dots_q8, weighted_rows_q8};
 pub(super) use rows::weighted_rows;
-pub(super) use tiles::{dot, dots, multiply};
+pub(super) use tiles::{dots, multiply};
 
 /// A register of `L` float32. Only a CPU that has the instructions can make a value.
 pub(super) trait Register<const L: usize>: Copy {
@@ -126,16 +126,6 @@ macro_rules! functions {
         #[target_feature(enable = $features)]
         pub(super) fn mul_bf16(w: &[u8], acts: ActView<'_>, out: &mut [f32]) {
             float::multiply::<$register, float::Bf16, $lanes>($token, w, acts, out);
-        }
-
-        #[target_feature(enable = $features)]
-        pub(super) fn dot_f32(a: &[f32], b: &[f32]) -> f32 {
-            float::dot::<$register, f32, $lanes>($token, a, b)
-        }
-
-        #[target_feature(enable = $features)]
-        pub(super) fn dot_f16(k: &[f16], q: &[f32]) -> f32 {
-            float::dot::<$register, f16, $lanes>($token, k, q)
         }
 
         float::functions!(@rows $token, $features, $register, $lanes: dots_f32 dots f32);

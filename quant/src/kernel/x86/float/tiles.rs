@@ -62,7 +62,7 @@ pub(in crate::kernel::x86) fn dots<R: Register<L>, E: Element, const L: usize>(
 
 /// Row · vector.
 #[inline(always)]
-pub(in crate::kernel::x86) fn dot<R: Register<L>, E: Element, const L: usize>(
+fn dot<R: Register<L>, E: Element, const L: usize>(
     token: R::Token,
     row: &[E],
     vector: &[f32],
