@@ -24,11 +24,30 @@ source "$root/scripts/lib/peer.sh"
 # The comment at the top of a script.
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1"; }
 
+# take_options NAME… -- ARGUMENT…: `--NAME VALUE` sets the caller's variable of that name, or adds to it where it is an array.
+take_options() {
+  local names=' ' name
+  while [[ $1 != -- ]]; do
+    names+="$1 "
+    shift
+  done
+  shift
+  while [[ $# -gt 0 ]]; do
+    name=${1#--}
+    [[ $1 == --* && $names == *" $name "* ]] || die "$subcommand: unknown argument $1 (see --help)"
+    [[ $# -ge 2 ]] || die "$subcommand: $1 wants a value"
+    local -n variable=${name//-/_}
+    if [[ $(declare -p "${name//-/_}") == 'declare -a'* ]]; then variable+=("$2"); else variable=$2; fi
+    unset -n variable
+    shift 2
+  done
+}
+
 case ${1:-} in
   '' | -h | --help) usage "$0"; exit 0 ;;
 esac
-readonly script=$root/scripts/bench/$1.sh
-[[ $1 =~ ^[a-z]+$ && -f $script ]] || die "no subcommand $1 (see --help)"
+readonly subcommand=$1 script=$root/scripts/bench/$1.sh
+[[ $subcommand =~ ^[a-z]+$ && -f $script ]] || die "no subcommand $subcommand (see --help)"
 shift
 for argument; do
   [[ $argument != -h && $argument != --help ]] || { usage "$script"; exit 0; }

@@ -12,6 +12,9 @@
 # --force        install again, taking newer packages
 # QWREN_ARM_HOME where it goes (default: ${XDG_CACHE_HOME:-$HOME/.cache}/qwren-arm)
 set -euo pipefail
+lib=$(cd "$(dirname "$0")/lib" && pwd)
+# shellcheck source=scripts/lib/private_apt.sh
+. "$lib/private_apt.sh"
 
 target=aarch64-unknown-linux-gnu
 home=${QWREN_ARM_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/qwren-arm}
@@ -46,7 +49,7 @@ exec 9>"$home/lock"
 flock 9
 
 # Another version of this script installs again.
-made_by="made by setup-arm.sh $(cksum <"$0" | cut -d' ' -f1)"
+made_by="made by setup-arm.sh $(cat "$0" "$lib/private_apt.sh" | cksum | cut -d' ' -f1)"
 
 # Builds a program for ARM and runs it, as the tests will be: the test of "installed".
 works() {
@@ -105,19 +108,9 @@ fi
 # one version, are unpacked into a folder: nothing replaces the Rust that the machine has.
 install_rust() {
   local apt=$home/apt new=$home/toolchain.new version='' v minor llvm program
-  rm -rf "$apt" "$new"
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs" "$new/bin"
-  cat >"$apt/apt.conf" <<CONF
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; "arm64"; };
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Dir::State "$apt";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "/var/lib/dpkg/status";
-Dir::Cache "$apt/cache";
-CONF
-  export APT_CONFIG=$apt/apt.conf
+  rm -rf "$new"
+  mkdir -p "$new/bin"
+  private_apt "$apt" amd64 arm64 -- 'Dir::State::Status "/var/lib/dpkg/status";'
   logged "apt-get update for arm64" apt-get -qq update
   for v in $(apt-cache madison rustc-web | awk '{print $3}'); do
     if apt-cache madison libstd-rust-web-dev:arm64 | awk '{print $3}' | grep -qxF "$v"; then

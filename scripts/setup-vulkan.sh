@@ -8,6 +8,8 @@
 #
 # QWREN_VULKAN_HOME where it goes (default: ${XDG_CACHE_HOME:-$HOME/.cache}/qwren-vulkan)
 set -euo pipefail
+# shellcheck source=scripts/lib/private_apt.sh
+. "$(dirname "$0")/lib/private_apt.sh"
 
 packages=(libvulkan-dev glslc spirv-headers cmake g++ libclang-dev mesa-vulkan-drivers)
 missing=()
@@ -41,24 +43,17 @@ works() {
 
 # Debian 13's packages, unpacked and not installed: the compiler runs with the C library that it was built for.
 fetch() {
-  local apt=$home/apt new=$home/usr.new library=x86_64-linux-gnu
-  rm -rf "$apt" "$new" "$home/usr"
-  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main" \
-    >"$apt/sources.list"
-  cat >"$apt/apt.conf" <<CONF
-APT::Architecture "amd64";
-APT::Architectures { "amd64"; };
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Dir::Etc::SourceList "$apt/sources.list";
-Dir::Etc::SourceParts "/nonexistent";
-Dir::State "$apt";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "/dev/null";
-Dir::Cache "$apt/cache";
-CONF
-  export APT_CONFIG=$apt/apt.conf
+  local apt=$home/apt new=$home/usr.new library=x86_64-linux-gnu mirror
+  # Where this machine gets its own Debian from.
+  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sed -n 1p)
+  [ -n "$mirror" ] || {
+    echo "no mirror of Debian among apt's sources"
+    return 1
+  }
+  rm -rf "$new" "$home/usr"
+  private_apt "$apt" amd64 -- "Dir::Etc::SourceList \"$apt/sources.list\";" 'Dir::Etc::SourceParts "/nonexistent";' \
+    'Dir::State::Status "/dev/null";'
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror trixie main" >"$apt/sources.list"
   apt-get -qq update
   (cd "$apt/debs" && apt-get -qq download glslc libshaderc1 libc6 libgcc-s1 libstdc++6 libvulkan-dev spirv-headers)
   unset APT_CONFIG

@@ -9,16 +9,7 @@
 
 bench_main() {
   local shape=0.6b rounds=3 model=
-  while [[ $# -gt 0 ]]; do
-    [[ $# -ge 2 ]] || die "busy: $1 wants a value"
-    case $1 in
-      --model) model=$2 ;;
-      --shape) shape=$2 ;;
-      --rounds) rounds=$2 ;;
-      *) die "busy: unknown argument $1 (see --help)" ;;
-    esac
-    shift 2
-  done
+  take_options model shape rounds -- "$@"
   install_tools
   make_python
   build_qwren

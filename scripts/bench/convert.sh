@@ -20,16 +20,7 @@ make_peer_python() {
 
 bench_main() {
   local shape=0.6b rounds=3 peer_python=''
-  while [[ $# -gt 0 ]]; do
-    [[ $# -ge 2 ]] || die "convert: $1 wants a value"
-    case $1 in
-      --shape) shape=$2 ;;
-      --rounds) rounds=$2 ;;
-      --peer-python) peer_python=$2 ;;
-      *) die "convert: unknown argument $1 (see --help)" ;;
-    esac
-    shift 2
-  done
+  take_options shape rounds peer-python -- "$@"
   install_tools
   make_python
   build_qwren

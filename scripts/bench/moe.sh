@@ -12,18 +12,7 @@
 
 bench_main() {
   local shape=moe64 type=q8_0 limit=60 rounds=3 model=
-  while [[ $# -gt 0 ]]; do
-    [[ $# -ge 2 ]] || die "moe: $1 wants a value"
-    case $1 in
-      --model) model=$2 ;;
-      --shape) shape=$2 ;;
-      --type) type=$2 ;;
-      --limit) limit=$2 ;;
-      --rounds) rounds=$2 ;;
-      *) die "moe: unknown argument $1 (see --help)" ;;
-    esac
-    shift 2
-  done
+  take_options model shape type limit rounds -- "$@"
   [[ $(id -u) -eq 0 ]] || die "moe: only root may limit memory"
   install_tools
   make_python

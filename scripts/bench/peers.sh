@@ -12,18 +12,9 @@
 # shellcheck shell=bash disable=SC2154
 
 bench_main() {
-  local shape=0.6b rounds=3 depths=0,2048 models=() model type
-  while [[ $# -gt 0 ]]; do
-    [[ $# -ge 2 ]] || die "peers: $1 wants a value"
-    case $1 in
-      --model) models+=("$2") ;;
-      --shape) shape=$2 ;;
-      --depths) depths=$2 ;;
-      --rounds) rounds=$2 ;;
-      *) die "peers: unknown argument $1 (see --help)" ;;
-    esac
-    shift 2
-  done
+  local shape=0.6b rounds=3 depths=0,2048 model=() models type
+  take_options model shape depths rounds -- "$@"
+  models=("${model[@]}")
   install_tools
   make_python
   build_qwren
