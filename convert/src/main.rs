@@ -24,11 +24,12 @@ use bar::Bar;
 use report::Room;
 
 fn main() -> ExitCode {
-    let args = LowArgs::parse();
     // A panic is a fault of ours, exit code 1; it unwinds, so that no unfinished file stays.
-    let result = std::panic::catch_unwind(|| match args.generate {
-        Some(page) => Ok(pages::print(page)?),
-        None => run(&args.resolve()),
+    let result = std::panic::catch_unwind(|| match LowArgs::try_parse() {
+        Ok(LowArgs { generate: Some(page), .. }) => Ok(pages::print(page)?),
+        Ok(args) => run(&args.resolve()),
+        Err(wrong) if wrong.use_stderr() => wrong.exit(),
+        Err(help) => Ok(help.print()?),
     });
     let Ok(result) = result else { return ExitCode::from(1) };
     match result {

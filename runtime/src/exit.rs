@@ -147,6 +147,15 @@ fn io_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     None
 }
 
+/// Prints what the parser of the command line has to say: help, the version, or what is wrong with it.
+pub fn tell(said: &clap::Error) -> Exit {
+    match said.print() {
+        _ if said.use_stderr() => Exit::Usage,
+        Ok(()) => Exit::Done,
+        Err(err) => report(&err.into(), Console::new(false, false)),
+    }
+}
+
 /// Says the error in one line, with its causes when verbose, and returns its exit code.
 pub fn report(err: &anyhow::Error, console: Console) -> Exit {
     let exit = code(err);

@@ -23,7 +23,10 @@ fn main() -> ExitCode {
     exit::silence_panics();
     map_fault::explain();
     signals::outlive_file_limits();
-    let args = args::parse();
+    let args = match args::parse() {
+        Ok(args) => args,
+        Err(said) => return exit::tell(&said).into(),
+    };
     let console = console::Console::new(args.quiet, args.verbose);
     match exit::catch(|| commands::run(args.command, console)) {
         Ok(code) => code,

@@ -106,12 +106,14 @@ fn a_closed_stdout_ends_quietly_with_0() {
 
 #[test]
 fn a_full_disk_ends_with_4() {
-    let mut command = qwren(["man"]);
-    command.stdout(std::fs::File::create("/dev/full").unwrap());
-    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(4), "{stderr}");
-    assert!(stderr.starts_with("qwren: ") && stderr.lines().count() == 1, "{stderr}");
+    for page in ["man", "help", "--version"] {
+        let mut command = qwren([page]);
+        command.stdout(std::fs::File::create("/dev/full").unwrap());
+        let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{page}: {stderr}");
+        assert!(stderr.starts_with("qwren: ") && stderr.lines().count() == 1, "{page}: {stderr}");
+    }
 }
 
 #[test]

@@ -81,10 +81,12 @@ pub enum Command {
     Completions(commands::completions::Args),
 }
 
-/// Parses the process's arguments. Wrong usage ends the process with 2, `--help` and `--version` with 0.
-pub fn parse() -> Cli {
-    let matches = tree().get_matches_from(argv::expand(std::env::args_os()));
-    Cli::from_arg_matches(&matches).unwrap_or_else(|err| err.exit())
+/// Parses the process's arguments.
+///
+/// # Errors
+/// Wrong usage; and what `--help` and `--version` are answered with.
+pub fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&tree().try_get_matches_from(argv::expand(std::env::args_os()))?)
 }
 
 /// The command tree. An option given twice has its last value, as scripts that add to a command line expect.

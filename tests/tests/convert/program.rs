@@ -207,6 +207,11 @@ fn a_full_disk_under_stdout_ends_with_4() {
         assert_eq!(output.status.code(), Some(4), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).ends_with("No space left on device (os error 28)\n"), "{args:?}");
     }
+    for page in ["--help", "--version"] {
+        let mut command = std::process::Command::new(qwren_tests::bin("qwren-convert"));
+        let output = command.arg(page).stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(4), "{page}: {}", text(&output.stderr));
+    }
 }
 
 #[test]
