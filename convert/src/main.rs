@@ -39,7 +39,11 @@ fn main() -> ExitCode {
         }
         Err(e) => {
             let known = e.downcast_ref::<Error>();
-            let full = e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::StorageFull);
+            let full = |e: &io::Error| {
+                use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+                matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+            };
+            let full = e.downcast_ref().is_some_and(full);
             // Our errors tell their cause themselves; of others the whole chain is shown.
             let text = known.map_or_else(|| format!("{e:#}"), Error::to_string);
             let _ = writeln!(io::stderr(), "qwren-convert: {}", report::printable(&text, false));
