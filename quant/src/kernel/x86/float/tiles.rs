@@ -62,11 +62,7 @@ pub(in crate::kernel::x86) fn dots<R: Register<L>, E: Element, const L: usize>(
 
 /// Row · vector.
 #[inline(always)]
-fn dot<R: Register<L>, E: Element, const L: usize>(
-    token: R::Token,
-    row: &[E],
-    vector: &[f32],
-) -> f32 {
+fn dot<R: Register<L>, E: Element, const L: usize>(token: R::Token, row: &[E], vector: &[f32]) -> f32 {
     let mut sum = R::all(token, 0.0);
     let ((rows, row_rest), (vectors, vector_rest)) = (row.as_chunks(), vector.as_chunks());
     for (w, x) in rows.iter().zip(vectors) {
