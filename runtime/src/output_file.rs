@@ -1,6 +1,7 @@
 //! Files that appear whole or not at all.
 
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -14,23 +15,26 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// Begins the file. One that exists is refused unless `force`; what is no regular file always.
-    pub fn create(path: &Path, force: bool) -> anyhow::Result<OutputFile> {
+    /// Begins the file. One that exists is refused unless `force`; what is no regular file, or one of `inputs`, always.
+    pub fn create<'a>(
+        path: &Path,
+        force: bool,
+        inputs: impl IntoIterator<Item = &'a Path>,
+    ) -> anyhow::Result<OutputFile> {
+        let identity = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+        let same = |input: &Path| identity(input).is_some_and(|input| identity(path) == Some(input));
         let refused = |why| Err(Failure::usage(format!("{}: {why}", path.display())).into());
         match path.symlink_metadata() {
             Ok(_) if !force => return refused("exists already; give another name, or --force to replace it"),
             Ok(meta) if !meta.is_file() => return refused("is not a regular file, which --force would replace"),
+            Ok(_) if inputs.into_iter().any(same) => return refused("is read by this command; give another name"),
             _ => {}
         }
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".qwren-").suffix(".partial");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // As any new file: the process's mask applies.
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
+        // As any new file: the process's mask applies.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
         let file = builder.tempfile_in(folder).map_err(|err| failed(path, "created", err.kind().into()))?;
         Ok(OutputFile { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
     }
@@ -70,18 +74,20 @@ mod tests {
     fn a_file_appears_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.npy");
-        let mut dropped = OutputFile::create(&path, false).unwrap();
+        let mut dropped = OutputFile::create(&path, false, []).unwrap();
         dropped.write_all(b"half").unwrap();
         drop(dropped);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
-        let mut file = OutputFile::create(&path, false).unwrap();
+        let mut file = OutputFile::create(&path, false, []).unwrap();
         file.write_all(b"whole").unwrap();
         file.finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"whole");
-        assert!(OutputFile::create(&path, false).is_err());
-        OutputFile::create(&path, true).unwrap().finish().unwrap();
+        assert!(OutputFile::create(&path, false, []).is_err());
+        OutputFile::create(&path, true, []).unwrap().finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+        let err = OutputFile::create(&path, true, [&*dir.path().join("./x.npy")]).err().unwrap();
+        assert!(err.to_string().ends_with("x.npy: is read by this command; give another name"), "{err}");
     }
 
     #[cfg(unix)]
@@ -97,7 +103,7 @@ mod tests {
         mknodat(CWD, at("fifo"), FileType::Fifo, 0o600.into(), 0).unwrap();
         for name in ["folder", "link", "dangling", "fifo"] {
             for force in [false, true] {
-                let err = OutputFile::create(&at(name), force).err().unwrap();
+                let err = OutputFile::create(&at(name), force, []).err().unwrap();
                 assert_eq!(exit::code(&err), exit::Exit::Usage);
                 let why = if force { "is not a regular file" } else { "exists already" };
                 assert!(err.to_string().contains(why), "{err}");
@@ -111,7 +117,7 @@ mod tests {
     fn a_file_that_cannot_be_made_is_told_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         for (path, code) in [(dir.path().join("no/x"), exit::Exit::Usage), ("/dev/null/x".into(), exit::Exit::Usage)] {
-            let err = OutputFile::create(&path, false).err().unwrap();
+            let err = OutputFile::create(&path, false, []).err().unwrap();
             let text = err.to_string();
             assert!(text.starts_with(&format!("{}: cannot be created: ", path.display())), "{text}");
             assert_eq!(exit::code(&err), code);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use qwren_tests::cli::{Run, qwren, random_model, run};
 use qwren_tests::{converted, data};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn json(run: Run) -> Value {
     serde_json::from_str(&run.ok()).expect("one JSON value")
@@ -48,6 +48,15 @@ fn bench_prints_tables() {
     let mut command = qwren(["bench", "--prefill", "8", "--decode", "0", "-r", "1", "-m"]);
     command.arg(random_model());
     assert!(!run(command, "").ok().contains("decode"));
+}
+
+#[test]
+fn bench_tells_what_computes() {
+    let mut command = qwren(["bench", "--json", "--quiet", "--prefill", "8", "--decode", "0", "-r", "1"]);
+    command.args(["--stock-ops", "-t", "2", "-m"]).arg(random_model());
+    let stock = json(run(command, ""));
+    assert_eq!((&stock["machine"]["threads"], &stock["machine"]["threads_batch"]), (&1.into(), &1.into()));
+    assert_eq!(stock["model"]["kernels"], json!(["ggml's own operations"]));
 }
 
 #[test]

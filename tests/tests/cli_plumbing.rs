@@ -40,7 +40,7 @@ fn a_malformed_line_ends_with_2_and_is_named() {
     for (command, input) in [
         ("tokenize", "\"a\"\n\"b\n"),
         ("tokenize", "\"a\"\n[1]\n"),
-        ("tokenize", "\"a\"\n\n"),
+        ("tokenize", "\"a\"\nnothing\n"),
         ("detokenize", "[1]\n[-1]\n"),
         ("detokenize", "[1]\n[4000000000]\n"),
         ("detokenize", "[1]\n\"a\"\n"),
@@ -134,6 +134,32 @@ fn a_limit_of_file_sizes_is_an_error_in_one_line() {
     assert!(ended.stderr.contains("x.npy: ") && ended.stderr.contains("File too large"), "{}", ended.stderr);
     assert_eq!((ended.code, ended.stderr.trim_end().lines().count()), (Some(4), 1), "{}", ended.stderr);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_command_reads_is_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, text, link) = (dir.path().join("m.gguf"), dir.path().join("t.txt"), dir.path().join("l.gguf"));
+    fs::copy(random_model(), &model).unwrap();
+    fs::write(&text, "Once upon a time there was a model. ".repeat(8)).unwrap();
+    fs::hard_link(&model, &link).unwrap();
+    let before = [fs::read(&model).unwrap(), fs::read(&text).unwrap()];
+    let (m, t, l) = (model.to_str().unwrap(), text.to_str().unwrap(), link.to_str().unwrap());
+    for args in [
+        &["logits", "--ids", "1,2", "-o", m][..],
+        &["logits", "--ids", "1,2", "-o", l],
+        &["imatrix", "-f", t, "-c", "16", "-o", m],
+        &["imatrix", "-f", t, "-c", "16", "-o", t],
+        &["perplexity", "-f", t, "-c", "16", "--save-logits", t],
+        &["perplexity", "-f", t, "-c", "16", "--save-logits", m],
+    ] {
+        let mut command = qwren(args);
+        command.args(["--force", "--quiet", "-m", m]);
+        let ended = run(command, "");
+        assert_eq!(ended.code, Some(2), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.ends_with(": is read by this command; give another name\n"), "{}", ended.stderr);
+        assert!([fs::read(&model).unwrap(), fs::read(&text).unwrap()] == before, "{args:?}");
+    }
 }
 
 #[test]

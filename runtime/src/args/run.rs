@@ -1,15 +1,17 @@
 //! Options of every command that runs a model, and what they come to once the model is known.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use qwren::gpu::{Event, Settings, Wanted};
 use qwren::kv::KvType;
 use qwren::machine;
 use qwren::model::Model;
 use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Session, SessionError, Threads, WORK_BYTES};
+use qwren_quant::gguf::GgufPart;
 
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::output_file::OutputFile;
 use crate::units::bytes;
 use crate::warm::{self, Mover};
 
@@ -75,7 +77,7 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Machine")]
     pub mmap: bool,
 
-    /// Run even if the memory looks too small
+    /// Run even if the memory looks too small; replace an output file that exists
     #[arg(long, help_heading = "Machine")]
     pub force: bool,
 }
@@ -191,6 +193,16 @@ impl RunArgs {
     /// How many layers a GPU is to have, where it is to have any.
     pub fn offloaded(&self) -> Option<Wanted> {
         self.gpu_layers.filter(|&wanted| wanted != Wanted::Count(0))
+    }
+
+    /// Begins a file for a command's results. Neither the model nor what else the command reads is replaced.
+    pub fn output<'a>(
+        &self,
+        path: &Path,
+        model: &'a Model,
+        others: impl IntoIterator<Item = &'a Path>,
+    ) -> anyhow::Result<OutputFile> {
+        OutputFile::create(path, self.force, model.gguf().parts().iter().map(GgufPart::path).chain(others))
     }
 
     fn check_memory(&self, model: &Model, options: &Options) -> anyhow::Result<()> {

@@ -87,7 +87,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     args.run.prepare(&model, &options, console)?;
     let mut session = args.run.session(&model, &options, console)?;
     session.watch(Fed::new(&model, args.process_output))?;
-    let out = OutputFile::create(&args.output, args.run.force)?;
+    let out = args.run.output(&args.output, &model, [&*args.file])?;
 
     let interrupt = Interrupt::listen(Second::Exits)?;
     let start = Instant::now();

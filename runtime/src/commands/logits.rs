@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use crate::args::RunArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
-use crate::output_file::OutputFile;
 use crate::{load, npy};
 
 /// Options of `qwren logits`.
@@ -40,7 +39,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     args.run.prepare(&model, &options, console)?;
     let rows = args.last.map_or(args.ids.len(), |k| args.ids.len().min(k as usize));
     let mut session = args.run.session(&model, &options, console)?;
-    let mut file = OutputFile::create(&args.output, args.run.force)?;
+    let mut file = args.run.output(&args.output, &model, [])?;
     let mut written = io::Write::write_all(&mut file, &npy::header(rows, vocab));
     session.eval_each(&args.ids, rows, &AtomicBool::new(false), &mut |_, logits| {
         if written.is_ok() {

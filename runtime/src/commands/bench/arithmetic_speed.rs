@@ -20,8 +20,8 @@ pub fn macs_per_s(threads: usize, vec: &'static VecOps) -> f64 {
         done as f64 / start.elapsed().as_secs_f64()
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().filter_map(|w| w.join().ok()).sum()
+        let workers: Vec<_> = (0..threads).map(|_| thread::Builder::new().spawn_scoped(scope, work)).collect();
+        workers.into_iter().filter_map(|w| w.ok()?.join().ok()).sum()
     })
 }
 

@@ -13,32 +13,33 @@ const MOST_BYTES: usize = 512 << 20;
 /// Each pass is timed; the fastest is nearest to what the memory can do.
 const PASSES: usize = 6;
 
-/// Bytes a second that `threads` threads read together from memory, none of it cached; `None` where there is not enough of it to
-/// measure with. `available` bounds what is used.
+/// Bytes a second that `threads` threads read together from memory, none of it cached; `None` where there is not enough of it, or
+/// of threads, to measure with. `available` bounds what is used.
 pub fn read_bytes_per_s(threads: usize, available: Option<u64>) -> Option<f64> {
     let room = available.map_or(MOST_BYTES, |bytes| usize::try_from(bytes / 4).unwrap_or(MOST_BYTES));
     let words_each = room.min(MOST_BYTES) / 8 / threads;
     // Written by the thread that reads, so that each has its pages near it.
     let parts: Vec<MmapMut> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(move || filled(words_each * 8))).collect();
-        workers.into_iter().filter_map(|w| w.join().ok()?.ok()).collect()
+        let start = |_| thread::Builder::new().spawn_scoped(scope, move || filled(words_each * 8));
+        let workers: Vec<_> = (0..threads).map(start).collect();
+        workers.into_iter().filter_map(|w| w.ok()?.join().ok()?.ok()).collect()
     });
     if words_each == 0 || parts.len() < threads {
         return None;
     }
     let bytes = parts.iter().map(|part| part.len()).sum::<usize>() as f64;
-    let pass = || {
+    let pass = || -> io::Result<f64> {
         let start = Instant::now();
         thread::scope(|scope| {
-            for part in &parts {
+            parts.iter().try_for_each(|part| {
                 // A map begins on a page and is whole words.
                 let words = <[u64]>::ref_from_bytes(part).unwrap_or(&[]);
-                scope.spawn(move || black_box(sum(words)));
-            }
-        });
-        bytes / start.elapsed().as_secs_f64()
+                thread::Builder::new().spawn_scoped(scope, move || black_box(sum(words))).map(drop)
+            })
+        })?;
+        Ok(bytes / start.elapsed().as_secs_f64())
     };
-    Some((0..PASSES).map(|_| pass()).fold(0.0, f64::max))
+    (0..PASSES).try_fold(0.0, |most: f64, _| Some(most.max(pass().ok()?)))
 }
 
 /// Memory in huge pages, as weights lie in at best.

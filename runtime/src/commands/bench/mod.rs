@@ -82,12 +82,13 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let options = args.run.options(prefill_ctx.max(decode_ctx + 1));
     let mover = args.run.prepare(&model, &options, console)?;
 
-    let threads = options.threads.decode.max(options.threads.prefill);
+    let mut session = args.run.session(&model, &options, console)?;
+    // More threads than processors have the same limits; each would count what it did in its own time.
+    let threads = options.threads.decode.max(options.threads.prefill).min(machine::cpus().len());
     let limits = report::Limits {
         read_bytes_per_s: memory_speed::read_bytes_per_s(threads, machine::memory_available()),
         macs_per_s: arithmetic_speed::macs_per_s(threads, vec_ops(Level::detect()?)),
     };
-    let mut session = args.run.session(&model, &options, console)?;
     // What is measured is how it runs in the long run.
     mover.finish(&session);
     let work = work::Work::of(&model, &options, limits);

@@ -111,8 +111,8 @@ impl Report {
         let machine = Machine {
             cpu: machine::cpu_name(),
             level: level.name(),
-            threads: options.threads.decode,
-            threads_batch: options.threads.prefill,
+            threads: if options.stock_ops { 1 } else { options.threads.decode },
+            threads_batch: if options.stock_ops { 1 } else { options.threads.prefill },
             read_gb_per_s: limits.read_bytes_per_s.map(|bytes| bytes / 1e9),
             int8_gmac_per_s: limits.macs_per_s / 1e9,
         };
@@ -124,7 +124,7 @@ impl Report {
             cache_type_k: options.type_k.name(),
             cache_type_v: options.type_v.name(),
             stock_ops: options.stock_ops,
-            kernels: kernels(model, level),
+            kernels: if options.stock_ops { vec!["ggml's own operations".into()] } else { kernels(model, level) },
         };
         let gpu = placement.map(|placement| Gpu {
             device: placement.device.clone(),

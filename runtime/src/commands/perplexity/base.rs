@@ -53,9 +53,8 @@ pub struct BaseWriter {
 }
 
 impl BaseWriter {
-    /// Begins the file.
-    pub fn create(path: &Path, shape: &Shape, chunks: &[Vec<u32>], force: bool) -> anyhow::Result<BaseWriter> {
-        let mut file = OutputFile::create(path, force)?;
+    /// Begins `file`, which is to have the name `path`.
+    pub fn create(path: &Path, mut file: OutputFile, shape: &Shape, chunks: &[Vec<u32>]) -> anyhow::Result<BaseWriter> {
         let mut begin = || -> io::Result<()> {
             file.write_all(MAGIC)?;
             let fields = shape.fields().into_iter().map(|n| n as u32);
@@ -138,7 +137,8 @@ mod tests {
         let chunks = vec![vec![1, 2, 3, 0], vec![0, 1, 2, 3]];
         let shape = Shape::of(4, &chunks);
         let path = dir.join("base");
-        let mut writer = BaseWriter::create(&path, &shape, &chunks, false).unwrap();
+        let mut writer =
+            BaseWriter::create(&path, OutputFile::create(&path, false, []).unwrap(), &shape, &chunks).unwrap();
         writer.push(&[-1.0, -2.0, -3.0, -4.0]).unwrap();
         writer.push(&[-1.5, -2.0, f32::NEG_INFINITY, -0.5]).unwrap();
         writer.finish().unwrap();

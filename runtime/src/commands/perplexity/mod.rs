@@ -62,7 +62,10 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     args.run.prepare(&model, &options, console)?;
     let shape = Shape::of(model.hparams().vocab, &chunks);
     let mut writer = match &args.save_logits {
-        Some(path) => Some(BaseWriter::create(path, &shape, &chunks, args.run.force)?),
+        Some(path) => {
+            let read = [&*args.file].into_iter().chain(args.base_logits.as_deref());
+            Some(BaseWriter::create(path, args.run.output(path, &model, read)?, &shape, &chunks)?)
+        }
         None => None,
     };
     let mut reader = match &args.base_logits {
