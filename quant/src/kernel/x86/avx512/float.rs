@@ -63,6 +63,12 @@ impl Register<16> for ZmmFloats {
     }
 
     #[inline(always)]
+    fn times(self, a: ZmmFloats) -> ZmmFloats {
+        // SAFETY: a token made this value, so there is AVX-512 F.
+        ZmmFloats(unsafe { _mm512_mul_ps(self.0, a.0) })
+    }
+
+    #[inline(always)]
     fn add_product(self, a: ZmmFloats, b: ZmmFloats) -> ZmmFloats {
         // SAFETY: a token made this value, so there is AVX-512 F.
         ZmmFloats(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })

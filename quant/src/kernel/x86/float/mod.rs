@@ -56,6 +56,9 @@ pub(super) trait Register<const L: usize>: Copy {
     /// Writes the lanes.
     fn store(self, out: &mut [f32; L]);
 
+    /// `self · a`.
+    fn times(self, a: Self) -> Self;
+
     /// `self + a·b`, fused.
     fn add_product(self, a: Self, b: Self) -> Self;
 

@@ -6,7 +6,7 @@ use crate::kernel::Ahead;
 use crate::kernel::x86::Stream;
 
 /// Rows whose weights are put in order at once.
-const ROWS: usize = 32;
+pub(super) const ROWS: usize = 32;
 
 /// `out[j][c] += Σ p[j][i] · v[i][c]`, fused, positions ascending: each element's chain of sums is the same in every
 /// tile, so queries, columns and rows may be taken together in any way.
@@ -23,22 +23,35 @@ pub(in crate::kernel::x86) fn weighted_rows<R: Register<L>, E: Element, const L:
     let n = p.len() / (out.len() / dim);
     for first in (0..n).step_by(ROWS) {
         let some = first..n.min(first + ROWS);
-        let mut stream = Stream(ahead).skip(first * dim * size_of::<E>());
-        let v = &v[first * stride..];
-        let mut j = 0;
-        while j * dim < out.len() {
-            let (p, out) = (&p[j * n..], &mut out[j * dim..]);
-            let weights = (p, n, some.clone());
-            // As many queries share each load of a row as there are registers for their sums.
-            j += match out.len() / dim {
-                6.. if R::WIDE => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
-                6.. => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
-                4.. => Rows::<E, 4>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
-                2.. => Rows::<E, 2>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
-                _ => Rows::<E, 1>::new(v, stride, weights).add::<R, L, 8>(token, out, dim, &mut stream),
-            };
-            stream = Stream(None);
-        }
+        let stream = Stream(ahead).skip(first * dim * size_of::<E>());
+        add_rows::<R, E, L>(token, &v[first * stride..], stride, (p, n, some), dim, out, stream);
+    }
+}
+
+/// Adds the rows `v`, at most [`ROWS`], to `out`: `[queries, dim]`. The weights are those of `some` of the `n` of each query.
+#[inline(always)]
+pub(super) fn add_rows<R: Register<L>, E: Element, const L: usize>(
+    token: R::Token,
+    v: &[E],
+    stride: usize,
+    (p, n, some): (&[f32], usize, Range<usize>),
+    dim: usize,
+    out: &mut [f32],
+    mut stream: Stream,
+) {
+    let mut j = 0;
+    while j * dim < out.len() {
+        let (p, out) = (&p[j * n..], &mut out[j * dim..]);
+        let weights = (p, n, some.clone());
+        // As many queries share each load of a row as there are registers for their sums.
+        j += match out.len() / dim {
+            6.. if R::WIDE => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
+            6.. => Rows::<E, 6>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
+            4.. => Rows::<E, 4>::new(v, stride, weights).add::<R, L, 2>(token, out, dim, &mut stream),
+            2.. => Rows::<E, 2>::new(v, stride, weights).add::<R, L, 4>(token, out, dim, &mut stream),
+            _ => Rows::<E, 1>::new(v, stride, weights).add::<R, L, 8>(token, out, dim, &mut stream),
+        };
+        stream = Stream(None);
     }
 }
 

@@ -77,7 +77,7 @@ fn dot<R: Register<L>, E: Element, const L: usize>(token: R::Token, row: &[E], v
 /// Calls `put(row, vector, dot products)` for some rows from `row` on, until every pair was there; meanwhile asks for as many
 /// bytes of `stream` as the rows have.
 #[inline(always)]
-fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
+pub(super) fn tiles<'a, R: Register<L>, E: Element + 'a, const L: usize>(
     token: R::Token,
     rows: usize,
     row: impl Fn(usize) -> &'a [E],
@@ -172,6 +172,15 @@ fn tile<R: Register<L>, E: Element, const L: usize, const M: usize, const T: usi
             }
         }
     }
+    put_sums(&sums, |t, dots| put(t, dots));
+}
+
+/// `put(vector, dot products of the rows)` of their sums.
+#[inline(always)]
+pub(super) fn put_sums<R: Register<L>, const L: usize, const M: usize, const T: usize>(
+    sums: &[[R; T]; M],
+    mut put: impl FnMut(usize, &[f32; M]),
+) {
     // By indices known at compile time, so that the sums stay in registers; four of them are added up at once.
     if M == 4 {
         for t in 0..T {
