@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use qwren_convert::plan::Options;
 use qwren_convert::recipe::{FileType, Override};
 use qwren_convert::split::{Size, Split};
@@ -24,7 +25,7 @@ pub struct LowArgs {
     dir: Option<PathBuf>,
 
     /// File to write
-    #[arg(short, long, value_name = "OUT.gguf", required_unless_present = "dry_run")]
+    #[arg(short, long, value_name = "OUT.gguf", required_unless_present = "dry_run", value_parser = file_parser())]
     output: Option<PathBuf>,
 
     /// Type of the file; as llama-quantize, some tensors get more bits
@@ -149,6 +150,14 @@ fn all_cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
+/// A file. `-`, elsewhere standard output, can't be one: what was written is read again, and continued.
+fn file_parser() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("a model can't go to standard output; name a file (./- is one of that name)"),
+        false => Ok(path),
+    })
+}
+
 /// `GLOB=TYPE`, TYPE being one that can be written.
 fn parse_override(text: &str) -> Result<Override, String> {
     let (glob, name) = text.rsplit_once('=').ok_or("it has no '='")?;
@@ -178,6 +187,8 @@ mod tests {
         LowArgs::command().debug_assert();
         assert!(LowArgs::try_parse_from(["x", "dir"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "-o", "y"]).is_err());
+        assert!(LowArgs::try_parse_from(["x", "dir", "-o", "-"]).is_err());
+        assert!(LowArgs::try_parse_from(["x", "dir", "-o", "./-"]).is_ok());
         assert_eq!(LowArgs::try_parse_from(["x", "--generate", "man"]).unwrap().generate, Some(Page::Man));
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "--generate", "man"]).is_err());
         assert!(LowArgs::try_parse_from(["x", "dir", "-o", "y", "--json", "--quiet"]).is_err());

@@ -102,16 +102,25 @@ fn run(args: &HiArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first signal asks for an orderly end, the second one ends at once.
+/// The first signal asks for an orderly end, the second one ends at once. What `nohup` had ignored stays ignored.
 fn catch_signals() -> io::Result<Arc<AtomicBool>> {
     let interrupt = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    let hangup = (!is_ignored(SIGHUP)).then_some(SIGHUP);
+    for signal in [SIGINT, SIGTERM].into_iter().chain(hangup) {
         flag::register_conditional_shutdown(signal, 130, Arc::clone(&interrupt))?;
         flag::register(signal, Arc::clone(&interrupt))?;
     }
     // Caught, so that a write beyond `ulimit -f` is an error and not the end.
     flag::register(SIGXFSZ, Arc::default())?;
     Ok(interrupt)
+}
+
+/// Says whether this process was started with the signal ignored, where the system tells.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn notes(args: &HiArgs, notes: &[String]) {

@@ -24,7 +24,8 @@ fn t7_a_conversation_is_kept_and_goes_on() {
     p.wait("\n[");
     p.wait("\n> ");
     p.keys("\x04");
-    p.wait("this conversation is kept: qwren chat --resume ");
+    p.wait("this conversation is kept: qwren chat -m ");
+    p.wait(".gguf --resume ");
     assert_eq!(p.end(), 0);
     let file = home.conversations().pop().unwrap();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

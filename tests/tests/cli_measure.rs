@@ -96,6 +96,9 @@ fn divergence_from_a_saved_run() {
     let same = json(perplexity(&random_model(), &text, &["--base-logits", base_arg, "-t", "1", "-b", "7"]));
     assert_eq!((same["kl"]["mean"].as_f64(), same["kl"]["same_top"].as_f64()), (Some(0.0), Some(1.0)));
     assert_eq!(same["perplexity"], first["perplexity"]);
+    let mut piped = qwren(["perplexity", "--json", "--quiet", "-c", "64", "-f", "-", "-m"]);
+    piped.arg(random_model());
+    assert_eq!(json(run(piped, &fs::read_to_string(&text).unwrap()))["perplexity"], first["perplexity"]);
 
     let coarse = converted("dense-tied", &data("checkpoints/dense-tied"), "q8_0");
     let kl = json(perplexity(&coarse, &text, &["--base-logits", base_arg]))["kl"].clone();

@@ -42,6 +42,8 @@ fn wrong_usage_ends_with_2() {
         &["complete", "-m", "x", "--stop", ""],
         &["complete", "-m", "x", "--quiet", "--verbose"],
         &["chat", "-m", "x", "--think", "--no-think"],
+        &["chat", "-m", "x", "-cnv"],
+        &["complete", "-hf", "x/y"],
         &["bench", "-m", "x", "--prefill", "0"],
         &["bench", "-m", "x", "-r", "0"],
         &["logits", "-m", "x", "--ids", "1,a", "-o", "y"],

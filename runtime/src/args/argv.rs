@@ -1,15 +1,32 @@
-//! llama.cpp's short options of more than one letter (`-tb 4`), which clap would read as `-t b`, become long ones.
+//! llama.cpp's short options of more than one letter (`-tb 4`), which clap would read as `-t b`: they become long ones, or
+//! are refused with what to do instead.
 
 use std::ffi::OsString;
 
 /// Short spelling → long spelling.
-const SHORT: [(&str, &str); 6] = [
+const SHORT: [(&str, &str); 7] = [
     ("-tb", "--threads-batch"),
     ("-ctk", "--cache-type-k"),
     ("-ctv", "--cache-type-v"),
     ("-ngl", "--gpu-layers"),
     ("-sys", "--system"),
     ("-dev", "--device"),
+    ("-jf", "--json-schema"),
+];
+
+/// Those of other things, and what does them here.
+const ABSENT: [(&[&str], &str); 8] = [
+    (
+        &["-hf", "-hfr", "-hff", "-mu", "-dr"],
+        "qwren downloads nothing; convert a downloaded checkpoint with qwren-convert",
+    ),
+    (&["-fa"], "attention is fused wherever it runs; leave the option out"),
+    (&["-cnv"], "conversations are `qwren chat`"),
+    (&["-no-cnv"], "texts are completed by `qwren complete`"),
+    (&["-st"], "one turn is `qwren chat` with the message on stdin"),
+    (&["-ub"], "a batch is computed as a whole; -b is its size"),
+    (&["-md", "-ngld", "-cd"], "drafts need no second model: --draft-lookup"),
+    (&["-sm", "-ts", "-mg", "-ot", "-cmoe", "-ncmoe", "-nkvo"], "one device takes whole layers: -ngl N --device D"),
 ];
 
 /// Options whose value is free text, so that the next argument is never an option.
@@ -28,16 +45,23 @@ const TEXT: [&str; 11] = [
 ];
 
 /// Rewrites the short spellings, up to a `--`; values of text options stay as they are.
-pub fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+///
+/// # Errors
+/// An option that is not there: what to use.
+pub fn expand(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, String> {
     let mut out = Vec::new();
     let (mut is_text, mut ended) = (false, false);
     for arg in args {
-        let long = if is_text || ended { None } else { lengthen(&arg) };
+        let option = !is_text && !ended;
+        let long = if option { lengthen(&arg) } else { None };
+        if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| option && names.iter().any(|name| arg == *name)) {
+            return Err(format!("there is no {}: {instead}", arg.display()));
+        }
         ended |= !is_text && arg == "--";
         is_text = !is_text && TEXT.iter().any(|t| arg == *t);
         out.push(long.unwrap_or(arg));
     }
-    out
+    Ok(out)
 }
 
 fn lengthen(arg: &OsString) -> Option<OsString> {
@@ -54,7 +78,7 @@ mod tests {
 
     fn expanded(line: &str) -> String {
         let out = expand(line.split(' ').map(OsString::from));
-        out.iter().map(|s| s.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        out.unwrap().iter().map(|s| s.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -63,7 +87,16 @@ mod tests {
             expanded("q -t 2 -tb 4 -ctk=f32 -ctv f16 -ngl all"),
             "q -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16 --gpu-layers all"
         );
+        assert_eq!(expanded("q -jf schema.json"), "q --json-schema schema.json");
         assert_eq!(expanded("q -sys Hi -dev Vulkan0"), "q --system Hi --device Vulkan0");
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_with_what_is() {
+        let refused = |line: &str| expand(line.split(' ').map(OsString::from)).unwrap_err();
+        assert_eq!(refused("q chat -cnv"), "there is no -cnv: conversations are `qwren chat`");
+        assert!(refused("q -p -fa -hf x/y").starts_with("there is no -hf: "));
+        assert_eq!(expanded("q -p -fa -- -hf"), "q -p -fa -- -hf");
     }
 
     #[test]

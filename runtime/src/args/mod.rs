@@ -9,6 +9,7 @@ mod run;
 mod sampling;
 pub mod text;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 pub use draft::DraftArgs;
@@ -28,7 +29,8 @@ Exit codes: 0 done, 1 a fault of qwren, 2 wrong usage or a wrong file, 3 sound b
 
 Environment: QWREN_CPU=LEVEL computes with that level's kernels (`qwren devices` shows the one in use). QWREN_GPU=FILE is the \
 qwren-gpu to start for -ngl. QWREN_GPU_PATIENCE=SECONDS, 10 by default, is how much longer than expected a GPU may take before \
-it counts as hanging.";
+it counts as hanging. Conversations are kept under XDG_STATE_HOME, or ~/.local/state. VISUAL or EDITOR is what /edit \
+starts.";
 
 /// Everything that was typed.
 #[derive(Debug, Parser)]
@@ -86,7 +88,9 @@ pub enum Command {
 /// # Errors
 /// Wrong usage; and what `--help` and `--version` are answered with.
 pub fn parse() -> Result<Cli, clap::Error> {
-    Cli::from_arg_matches(&tree().try_get_matches_from(argv::expand(std::env::args_os()))?)
+    let mut tree = tree();
+    let args = argv::expand(std::env::args_os()).map_err(|text| tree.error(ErrorKind::UnknownArgument, text))?;
+    Cli::from_arg_matches(&tree.try_get_matches_from(args)?)
 }
 
 /// The command tree. An option given twice has its last value, as scripts that add to a command line expect.

@@ -26,14 +26,19 @@ impl TextArgs {
             return Ok(text.clone());
         }
         match &self.file {
-            Some(path) if path.as_os_str() != "-" => read_file(path),
-            _ => decode("stdin", stdin(console)?),
+            Some(path) => file_or_stdin(path, console),
+            None => decode("stdin", stdin(console)?),
         }
     }
 }
 
 /// The longest text: tokens take several times as much memory.
 const MOST_BYTES: u64 = 256 << 20;
+
+/// The text of a file, or of stdin where the path is `-`, without one newline at its end.
+pub fn file_or_stdin(path: &Path, console: Console) -> anyhow::Result<String> {
+    if path.as_os_str() == "-" { decode("stdin", stdin(console)?) } else { read_file(path) }
+}
 
 /// A file's text, without one newline at its end.
 pub fn read_file(path: &Path) -> anyhow::Result<String> {

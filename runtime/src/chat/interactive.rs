@@ -1,5 +1,6 @@
 //! The loop at a terminal: read a line, do what it says, until somebody leaves.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +13,7 @@ use super::editor::{Line, Prompt};
 use super::settings::Settings;
 use super::store::state_folder;
 use super::talk::{Next, Talk};
-use super::terminal_guard::TerminalGuard;
+use super::terminal_guard::{TerminalGuard, moves_cursor};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::report;
@@ -44,7 +45,7 @@ pub fn run(
     let mut warned = false;
     let mut initial = String::new();
     // On a terminal that can't move the cursor lines are read as they come, and Ctrl-C is a signal that nobody else obeys.
-    let plain = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
+    let plain = !moves_cursor();
     let at_prompt = Arc::new(AtomicBool::new(false));
     if plain {
         flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, Arc::clone(&at_prompt))?;
@@ -74,10 +75,30 @@ pub fn run(
         }
     };
     if let Some(id) = talk.conversation.chronicle.id() {
-        console.note(format_args!("this conversation is kept: qwren chat --resume {id}"));
+        let model = shell_word(&args.run.model.model);
+        console.note(format_args!("this conversation is kept: qwren chat -m {model} --resume {id}"));
     }
     if talk.conversation.totals.chosen > 0 {
         console.note(report::rates_text(&talk.conversation.totals));
     }
     Ok(exit)
+}
+
+/// A path as a shell takes it for one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        let word = |path: &str| shell_word(Path::new(path));
+        assert_eq!(word("../Qwen3-4B.q4_k_m.gguf"), "../Qwen3-4B.q4_k_m.gguf");
+        assert_eq!(word("my models/it's $HOME.gguf"), r"'my models/it'\''s $HOME.gguf'");
+    }
 }

@@ -70,9 +70,14 @@ impl Drop for Hushed {
     }
 }
 
-/// Writes a sequence to the terminal, unless the answers go elsewhere.
+/// Says whether the terminal knows sequences. On one that doesn't, the editor reads plain lines.
+pub fn moves_cursor() -> bool {
+    !std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()))
+}
+
+/// Writes a sequence to a terminal that knows it, unless the answers go elsewhere.
 fn tell(sequence: &[u8]) {
-    if rustix::termios::isatty(rustix::stdio::stdout()) {
+    if rustix::termios::isatty(rustix::stdio::stdout()) && moves_cursor() {
         let _ = rustix::io::write(rustix::stdio::stdout(), sequence);
     }
 }

@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     run: RunArgs,
 
-    /// The text: some 100 KB like those that the model will be used with
+    /// The text, - for stdin: some 100 KB like those that the model will be used with
     #[arg(short, long, value_name = "TEXT")]
     file: PathBuf,
 
@@ -73,7 +73,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;
     let ctx = args.ctx_size as usize;
-    let ids = tokens(args, &vocab)?;
+    let ids = tokens(args, &vocab, console)?;
     let total = args.chunks.map_or(usize::MAX, |n| n as usize).min(ids.len() / ctx);
     if total == 0 {
         let text = format!(
@@ -116,7 +116,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     console.end_progress();
 
     let fed = session.fed().map_or(&[][..], Fed::entries);
-    let dataset = args.file.display().to_string();
+    let dataset = if args.file.as_os_str() == "-" { "stdin".to_owned() } else { args.file.display().to_string() };
     let origin = Origin { dataset: &dataset, chunks: done as u32, chunk_size: args.ctx_size };
     let sums: Vec<Sums<'_>> =
         fed.iter().flat_map(|e| e.names.iter().map(|name| Sums { name, squares: &e.squares, rows: &e.rows })).collect();
@@ -131,9 +131,9 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-fn tokens(args: &Args, vocab: &Vocab) -> anyhow::Result<Vec<u32>> {
+fn tokens(args: &Args, vocab: &Vocab, console: Console) -> anyhow::Result<Vec<u32>> {
     let specials = if args.parse_special { Specials::Parse } else { Specials::Plain };
-    let ids = vocab.encode(&text::read_file(&args.file)?, specials)?;
+    let ids = vocab.encode(&text::file_or_stdin(&args.file, console)?, specials)?;
     // The text begins with it, and then each chunk does.
     let bos = vocab.bos().filter(|_| vocab.add_bos());
     Ok(bos.into_iter().chain(ids).collect())

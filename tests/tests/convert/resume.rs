@@ -86,6 +86,16 @@ fn signals_end_the_work_and_the_same_command_continues() {
 }
 
 #[test]
+fn a_hangup_that_nohup_had_ignored_changes_nothing() {
+    let sample = long_sample();
+    let good = undisturbed(&sample, &CHEAP);
+    let running = Running::with_signals("--ignore-signal=HUP", &sample, &CHEAP).stop_in_the_middle();
+    let output = running.goes_on(Some(Signal::HUP));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(results(&sample) == good);
+}
+
+#[test]
 fn what_was_damaged_meanwhile_is_done_again() {
     let sample = long_sample();
     let good = undisturbed(&sample, &CHEAP);

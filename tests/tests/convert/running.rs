@@ -38,7 +38,15 @@ pub struct Running {
 impl Running {
     /// Starts the program on a sample, on one thread.
     pub fn start(sample: &Sample, args: &[&str]) -> Running {
-        let child = Command::new(bin("qwren-convert"))
+        // As a terminal's shell leaves them, whatever runs this test.
+        Running::with_signals("--default-signal", sample, args)
+    }
+
+    /// The same; the option of `env` says what signals do.
+    pub fn with_signals(option: &str, sample: &Sample, args: &[&str]) -> Running {
+        let child = Command::new("env")
+            .arg(option)
+            .arg(bin("qwren-convert"))
             .arg(sample.dir())
             .arg("-o")
             .arg(sample.out())
@@ -53,13 +61,17 @@ impl Running {
 
     /// Starts it, and stops it (SIGSTOP) as soon as some tensors are done.
     pub fn stopped_in_the_middle(sample: &Sample, args: &[&str]) -> Running {
-        let mut running = Running::start(sample, args);
-        while tensors_in(&running.journal) < 3 {
-            assert!(!running.has_ended(), "it can't be met in the middle");
+        Running::start(sample, args).stop_in_the_middle()
+    }
+
+    /// Stops it as soon as some tensors are done.
+    pub fn stop_in_the_middle(mut self) -> Running {
+        while tensors_in(&self.journal) < 3 {
+            assert!(!self.has_ended(), "it can't be met in the middle");
             std::thread::sleep(Duration::from_millis(1));
         }
-        running.signal(Signal::STOP);
-        running
+        self.signal(Signal::STOP);
+        self
     }
 
     /// Its process.

@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     run: RunArgs,
 
-    /// The text
+    /// The text, - for stdin
     #[arg(short, long, value_name = "TEXT")]
     file: PathBuf,
 
@@ -52,7 +52,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;
     let name = args.file.display().to_string();
-    let ids = vocab.encode(&text::read_file(&args.file)?, Specials::Parse)?;
+    let ids = vocab.encode(&text::file_or_stdin(&args.file, console)?, Specials::Parse)?;
     let bos = vocab.bos().filter(|_| vocab.add_bos());
     let chunks = cut(ids, args.ctx_size as usize, bos).ok_or_else(|| {
         Failure::usage(format!("{name}: is too short to be scored, 4 tokens are the least; give a longer text"))
