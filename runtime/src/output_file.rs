@@ -39,6 +39,11 @@ impl OutputFile {
         Ok(OutputFile { path: path.to_owned(), file: BufWriter::with_capacity(1 << 20, file) })
     }
 
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes what was written durable and gives it its name.
     pub fn finish(self) -> anyhow::Result<()> {
         let finish = || {

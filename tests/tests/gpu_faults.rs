@@ -434,6 +434,10 @@ fn a_bench_says_where_layers_are_and_ends_when_that_changes() {
     ] {
         let report: Value = serde_json::from_str(&bench("", &["--json", "-ngl", ngl]).ok()).unwrap();
         assert_eq!(report["gpu"], gpu);
+        // The processor's limits and kernels bear on what it computes alone.
+        assert_eq!(report["prefill"][0]["share_of_limit"].is_null(), ngl != "0");
+        let kernels = report["model"]["kernels"].as_array().unwrap();
+        assert_eq!(kernels.len(), if ngl == "all" { 1 } else { 2 }, "{kernels:?}");
     }
     for fault in ["kill@prefill", "abort@decode"] {
         let ended = bench(fault, &["--json", "-ngl", "all"]);

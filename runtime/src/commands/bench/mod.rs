@@ -91,13 +91,14 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     };
     // What is measured is how it runs in the long run.
     mover.finish(&session);
-    let work = work::Work::of(&model, &options, limits);
     let interrupt = Interrupt::listen(Second::Exits)?;
     let mut bench = measure::Bench::new(&mut session, interrupt.flag(), args.repetitions);
     let times = if args.repetitions == 1 { "once" } else { &format!("{} times", args.repetitions) };
     console.note(format_args!("warming up, then each {times}"));
 
     bench.warm_up()?;
+    // Behind the warm-up, in which a device may be lost.
+    let work = work::Work::of(&model, &options, bench.placement().is_none().then_some(limits));
     let mut report = report::Report::new(&model, &options, bench.placement(), args.repetitions, limits)?;
     // A table's rows come as they are found.
     let show = |text: String| if args.json { Ok(()) } else { io::stdout().write_all(text.as_bytes()) };

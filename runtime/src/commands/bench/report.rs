@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use qwren::gpu::Placement;
 use qwren::machine;
-use qwren::model::{Model, Weight};
-use qwren::session::Options;
+use qwren::model::{Layer, Model, Weight};
+use qwren::session::{Options, Threads};
 use qwren::terminal::escape;
 use qwren_quant::kernel::{Level, select, select_interleaved, vec_ops};
 use serde::Serialize;
@@ -46,8 +46,8 @@ pub struct Prefill {
     pub tokens_per_s: f64,
     /// 10⁹ multiply-adds a second with the layers' weights.
     pub gmac_per_s: f64,
-    /// Of the int8 multiply-adds that this machine can do.
-    pub share_of_limit: f64,
+    /// Of the int8 multiply-adds that this machine's processor can do, where that does it all.
+    pub share_of_limit: Option<f64>,
 }
 
 /// Writing after a number of tokens.
@@ -59,7 +59,7 @@ pub struct Decode {
     pub tokens_per_s: f64,
     /// 10⁹ bytes of weights and cache a second.
     pub gb_per_s: f64,
-    /// Of the speed at which this machine reads memory, if that is known.
+    /// Of the speed at which this machine's processor reads memory, if that is known and it does it all.
     pub share_of_limit: Option<f64>,
 }
 
@@ -108,11 +108,15 @@ impl Report {
     ) -> anyhow::Result<Report> {
         let level = Level::detect()?;
         let header = model.gguf().header();
+        let (threads, kernels) = match options.stock_ops {
+            true => (Threads { decode: 1, prefill: 1 }, vec!["ggml's own operations".into()]),
+            false => (options.threads, kernels(model, placement, level)),
+        };
         let machine = Machine {
             cpu: machine::cpu_name(),
             level: level.name(),
-            threads: if options.stock_ops { 1 } else { options.threads.decode },
-            threads_batch: if options.stock_ops { 1 } else { options.threads.prefill },
+            threads: threads.decode,
+            threads_batch: threads.prefill,
             read_gb_per_s: limits.read_bytes_per_s.map(|bytes| bytes / 1e9),
             int8_gmac_per_s: limits.macs_per_s / 1e9,
         };
@@ -124,7 +128,7 @@ impl Report {
             cache_type_k: options.type_k.name(),
             cache_type_v: options.type_v.name(),
             stock_ops: options.stock_ops,
-            kernels: if options.stock_ops { vec!["ggml's own operations".into()] } else { kernels(model, level) },
+            kernels,
         };
         let gpu = placement.map(|placement| Gpu {
             device: placement.device.clone(),
@@ -163,8 +167,8 @@ fn line(table: &str, cells: [&str; 4]) -> String {
     format!("{table:<10}{first:>8}  {speed:>10}  {rate:>8}  {share:>8}\n")
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+fn share(share: Option<f64>) -> String {
+    share.map_or(UNKNOWN.into(), |share| format!("{:.0} %", share * 100.0))
 }
 
 impl Prefill {
@@ -176,7 +180,7 @@ impl Prefill {
     /// Its row.
     pub fn row(&self) -> String {
         let (speed, macs) = (digits(self.tokens_per_s), digits(self.gmac_per_s));
-        line("", [&self.tokens.to_string(), &speed, &macs, &percent(self.share_of_limit)])
+        line("", [&self.tokens.to_string(), &speed, &macs, &share(self.share_of_limit)])
     }
 }
 
@@ -189,17 +193,18 @@ impl Decode {
     /// Its row.
     pub fn row(&self) -> String {
         let (speed, traffic) = (digits(self.tokens_per_s), digits(self.gb_per_s));
-        let share = self.share_of_limit.map_or(UNKNOWN.into(), percent);
-        line("", [&self.depth.to_string(), &speed, &traffic, &share])
+        line("", [&self.depth.to_string(), &speed, &traffic, &share(self.share_of_limit)])
     }
 }
 
-/// The kernels that the model's matrices run on at `level`, where they lie now, then the vector operations.
-fn kernels(model: &Model, level: Level) -> Vec<String> {
+/// The kernels that the model's matrices here run on at `level`, where they lie now, then the vector operations.
+fn kernels(model: &Model, placement: Option<&Placement>, level: Level) -> Vec<String> {
     let kernel = |weight: &Weight| {
         let interleaved = select_interleaved(level, weight.info.dtype).filter(|_| weight.copy.is_whole());
         Some(interleaved.or_else(|| select(level, weight.info.dtype))?.name.to_owned())
     };
-    let matrices: BTreeSet<_> = model.matrices().filter_map(kernel).collect();
+    let (layers, output) = placement.map_or((0, false), |placement| (placement.there, placement.output));
+    let layers = model.layers()[layers..].iter().flat_map(Layer::matrices);
+    let matrices: BTreeSet<_> = layers.chain((!output).then(|| model.output())).filter_map(kernel).collect();
     matrices.into_iter().chain([format!("{} vectors", vec_ops(level).name)]).collect()
 }

@@ -16,13 +16,13 @@ pub struct Work {
     weight_bytes: f64,
     /// Bytes of cache read for each position before the token.
     position_bytes: f64,
-    /// What the machine can do.
-    limits: Limits,
+    /// What the processor can do, where it does all of the work.
+    limits: Option<Limits>,
 }
 
 impl Work {
     /// Adds up the matrices.
-    pub fn of(model: &Model, options: &Options, limits: Limits) -> Work {
+    pub fn of(model: &Model, options: &Options, limits: Option<Limits>) -> Work {
         let used = model.hparams().moe.map_or(1.0, |moe| moe.used as f64);
         let mut work = Work { macs: 0.0, weight_bytes: 0.0, position_bytes: 0.0, limits };
         let mut add = |weight: &Weight, times: f64| {
@@ -49,7 +49,7 @@ impl Work {
     pub fn prefill(&self, tokens: usize, time: Duration) -> Prefill {
         let tokens_per_s = rate(tokens, time);
         let macs_per_s = tokens_per_s * self.macs;
-        let share_of_limit = macs_per_s / self.limits.macs_per_s;
+        let share_of_limit = self.limits.map(|limits| macs_per_s / limits.macs_per_s);
         Prefill { tokens, tokens_per_s, gmac_per_s: macs_per_s / 1e9, share_of_limit }
     }
 
@@ -62,7 +62,7 @@ impl Work {
             depth,
             tokens_per_s,
             gb_per_s: bytes_per_s / 1e9,
-            share_of_limit: self.limits.read_bytes_per_s.map(|most| bytes_per_s / most),
+            share_of_limit: self.limits.and_then(|limits| limits.read_bytes_per_s).map(|most| bytes_per_s / most),
         }
     }
 }
@@ -73,10 +73,10 @@ mod tests {
 
     #[test]
     fn rates_follow_from_time_and_work() {
-        let limits = Limits { read_bytes_per_s: Some(4e9), macs_per_s: 4e11 };
+        let limits = Some(Limits { read_bytes_per_s: Some(4e9), macs_per_s: 4e11 });
         let work = Work { macs: 2e9, weight_bytes: 1e9, position_bytes: 1e6, limits };
         let prefill = work.prefill(100, Duration::from_secs(2));
-        assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s, prefill.share_of_limit), (50.0, 100.0, 0.25));
+        assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s, prefill.share_of_limit), (50.0, 100.0, Some(0.25)));
         let decode = work.decode(1000, 63, Duration::from_secs(63));
         assert_eq!((decode.tokens_per_s, decode.gb_per_s, decode.share_of_limit), (1.0, 2.032, Some(0.508)));
     }

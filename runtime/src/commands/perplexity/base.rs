@@ -47,28 +47,27 @@ impl Shape {
 
 /// Writes a file of predictions.
 pub struct BaseWriter {
-    path: PathBuf,
     file: OutputFile,
     row: Vec<u8>,
 }
 
 impl BaseWriter {
-    /// Begins `file`, which is to have the name `path`.
-    pub fn create(path: &Path, mut file: OutputFile, shape: &Shape, chunks: &[Vec<u32>]) -> anyhow::Result<BaseWriter> {
+    /// Begins the file.
+    pub fn create(mut file: OutputFile, shape: &Shape, chunks: &[Vec<u32>]) -> anyhow::Result<BaseWriter> {
         let mut begin = || -> io::Result<()> {
             file.write_all(MAGIC)?;
             let fields = shape.fields().into_iter().map(|n| n as u32);
             fields.chain(chunks.iter().flatten().copied()).try_for_each(|n| file.write_u32::<LittleEndian>(n))
         };
-        begin().map_err(|err| naming(path, err.into()))?;
-        Ok(BaseWriter { path: path.to_owned(), file, row: Vec::new() })
+        begin().map_err(|err| naming(file.path(), err.into()))?;
+        Ok(BaseWriter { file, row: Vec::new() })
     }
 
     /// Appends one prediction.
     pub fn push(&mut self, row: &[f32]) -> anyhow::Result<()> {
         self.row.resize(row.len() * 4, 0);
         LittleEndian::write_f32_into(row, &mut self.row);
-        self.file.write_all(&self.row).map_err(|err| naming(&self.path, err.into()))
+        self.file.write_all(&self.row).map_err(|err| naming(self.file.path(), err.into()))
     }
 
     /// Gives the file its name.
@@ -137,8 +136,7 @@ mod tests {
         let chunks = vec![vec![1, 2, 3, 0], vec![0, 1, 2, 3]];
         let shape = Shape::of(4, &chunks);
         let path = dir.join("base");
-        let mut writer =
-            BaseWriter::create(&path, OutputFile::create(&path, false, []).unwrap(), &shape, &chunks).unwrap();
+        let mut writer = BaseWriter::create(OutputFile::create(&path, false, []).unwrap(), &shape, &chunks).unwrap();
         writer.push(&[-1.0, -2.0, -3.0, -4.0]).unwrap();
         writer.push(&[-1.5, -2.0, f32::NEG_INFINITY, -0.5]).unwrap();
         writer.finish().unwrap();

@@ -64,7 +64,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let mut writer = match &args.save_logits {
         Some(path) => {
             let read = [&*args.file].into_iter().chain(args.base_logits.as_deref());
-            Some(BaseWriter::create(path, args.run.output(path, &model, read)?, &shape, &chunks)?)
+            Some(BaseWriter::create(args.run.output(path, &model, read)?, &shape, &chunks)?)
         }
         None => None,
     };
