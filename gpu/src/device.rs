@@ -72,7 +72,10 @@ fn choose(found: &[Physical], asked: Option<&str>) -> Result<usize, Refusal> {
     };
     let wanted = asked.to_lowercase();
     let by_name = (0..found.len()).find(|&i| name(i).to_lowercase() == wanted || i.to_string() == wanted);
-    let by_description = || found.iter().position(|p| p.description.to_lowercase().contains(&wanted));
+    // Digits stand in descriptions, too; and nothing is a part of each.
+    let is_number = wanted.bytes().all(|byte| byte.is_ascii_digit());
+    let is_described = |p: &Physical| !is_number && p.description.to_lowercase().contains(&wanted);
+    let by_description = || found.iter().position(is_described);
     by_name
         .or_else(by_description)
         .ok_or_else(|| Refusal::new(format!("no device {asked:?}; `qwren devices` lists them")))
@@ -100,6 +103,8 @@ mod tests {
         assert_eq!(chosen(&all, Some("llvm")), Some(0));
         assert_eq!(chosen(&all, Some("vulkan1")), Some(1));
         assert_eq!(chosen(&all, Some("2")), Some(2));
-        assert_eq!(chosen(&all, Some("nvidia")), None);
+        for unknown in ["nvidia", "15", ""] {
+            assert_eq!(chosen(&all, Some(unknown)), None, "{unknown:?}");
+        }
     }
 }

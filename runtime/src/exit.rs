@@ -87,6 +87,7 @@ fn library_code(link: &(dyn Error + 'static)) -> Option<Exit> {
     let of_file = |unsupported| if unsupported { Exit::Unsupported } else { Exit::Usage };
     let of_gguf = |err: &GgufError| match err.cause() {
         GgufError::Io(io) => io_code(io).unwrap_or(Exit::Usage),
+        GgufError::NoAddressSpace { .. } => Exit::NoRoom,
         _ => of_file(err.unsupported()),
     };
     if let Some(err) = link.downcast_ref::<GgufError>() {
@@ -215,6 +216,7 @@ mod tests {
             let model = ModelError::Gguf(GgufError::Io(kind.into()));
             assert_eq!(code(&model.into()), exit);
         }
+        assert_eq!(code(&GgufError::NoAddressSpace { bytes: 1 }.into()), Exit::NoRoom);
     }
 
     #[test]

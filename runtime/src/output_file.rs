@@ -25,6 +25,9 @@ impl OutputFile {
         let same = |input: &Path| identity(input).is_some_and(|input| identity(path) == Some(input));
         let refused = |why| Err(Failure::usage(format!("{}: {why}", path.display())).into());
         match path.symlink_metadata() {
+            _ if path.as_os_str() == "-" => {
+                return refused("stands for no file here; name one (./- is one of that name)");
+            }
             Ok(_) if !force => return refused("exists already; give another name, or --force to replace it"),
             Ok(meta) if !meta.is_file() => return refused("is not a regular file, which --force would replace"),
             Ok(_) if inputs.into_iter().any(same) => return refused("is read by this command; give another name"),
@@ -91,6 +94,8 @@ mod tests {
         assert!(OutputFile::create(&path, false, []).is_err());
         OutputFile::create(&path, true, []).unwrap().finish().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+        let err = OutputFile::create(Path::new("-"), true, []).err().unwrap();
+        assert!(err.to_string().starts_with("-: stands for no file"), "{err}");
         let err = OutputFile::create(&path, true, [&*dir.path().join("./x.npy")]).err().unwrap();
         assert!(err.to_string().ends_with("x.npy: is read by this command; give another name"), "{err}");
     }

@@ -66,10 +66,11 @@ fn bench_says_which_depths_it_leaves_out() {
         command.args(flags).arg("-m").arg(converted("demo", &data("demo"), "q8_0"));
         let ended = run(command, "");
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        ended.stderr.lines().find(|line| line.contains("nothing is written at depth")).map(str::to_owned)
+        ended.stderr.lines().find(|line| line.contains("a model of 2048 tokens: ")).map(str::to_owned)
     };
     let line = note(&["--decode", "2"]).unwrap();
     assert!(line.ends_with("nothing is written at depth 2048, 8192; --depth chooses"), "{line}");
+    assert!(note(&["--decode", "1", "--depth", "2048"]).unwrap().ends_with(": beyond them it writes nonsense"));
     for flags in [&["--decode", "0"][..], &["--decode", "2", "--depth", "0"]] {
         assert_eq!(note(flags), None);
     }

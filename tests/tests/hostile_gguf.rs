@@ -221,15 +221,14 @@ fn large_files_cost_what_was_read() {
     raw.bytes.truncate(39_000_000);
     let file = scratch.file(&raw.bytes);
     // 40 MB are mapped and 24 bytes are kept for each text of 8: more than a small file may take, but in proportion.
-    let out = Command::new("sh")
-        .args(["-c", "ulimit -v 524288 && exec \"$@\"", "sh"])
-        .arg(bin("qwren"))
-        .arg("inspect")
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(out.stderr).unwrap();
-    assert_eq!(out.status.code(), Some(2), "{said}");
+    let limited = || {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -v 524288 && exec \"$@\"", "sh"]).arg(bin("qwren")).arg("inspect").arg(&file);
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    };
+    let (code, said) = limited();
+    assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("promises 5000000 elements in 'k'"), "{said}");
 
     std::fs::write(&file, sample().bytes).unwrap();
@@ -237,6 +236,9 @@ fn large_files_cost_what_was_read() {
     if sparse.set_len(1 << 40).is_ok() {
         let out = Command::new(bin("qwren")).arg("inspect").arg(&file).output().unwrap();
         assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        let (code, said) = limited();
+        assert_eq!(code, Some(4), "{said}");
+        assert!(said.contains("takes 1099511627776 bytes of address space, more than is left"), "{said}");
     }
 }
 

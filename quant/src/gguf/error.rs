@@ -47,6 +47,14 @@ pub enum GgufError {
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Maps it as a whole, for which there is no room.
+    #[error(
+        "takes {bytes} bytes of address space, more than is left; raise the limit (ulimit -v) or take a smaller file"
+    )]
+    NoAddressSpace {
+        /// Its length.
+        bytes: u64,
+    },
     /// A folder stands where a file should.
     #[error("is a folder; give a GGUF file")]
     Folder,

@@ -158,14 +158,18 @@ impl GgufPart {
             return Err(GgufError::NotAFile);
         }
         let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
+        let bytes = file.metadata()?.len();
+        if bytes == 0 {
             return Err(GgufError::Empty);
         }
         // SAFETY: the mapping is read-only and lives as long as the borrows of it, which `GgufFile` hands out. Rust wants
         // the bytes not to change meanwhile; that no other process writes to a model in use is what every program that
         // maps files relies on. The bytes are used as plain numbers, so a change means other numbers and no more: sizes
         // and spans were copied out of the map before they were checked.
-        let map = Arc::new(unsafe { Mmap::map(&file)? });
+        let map = Arc::new(unsafe { Mmap::map(&file) }.map_err(|err| match err.kind() {
+            io::ErrorKind::OutOfMemory => GgufError::NoAddressSpace { bytes },
+            _ => err.into(),
+        })?);
         let header = Header::parse(&map, map.len() as u64)?;
         Ok((GgufPart { path: path.to_owned(), file, map, data_offset: header.data_offset }, header))
     }

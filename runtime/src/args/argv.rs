@@ -15,14 +15,16 @@ const SHORT: [(&str, &str); 7] = [
 ];
 
 /// Those of other things, and what does them here.
-const ABSENT: [(&[&str], &str); 8] = [
+const ABSENT: [(&[&str], &str); 10] = [
     (
         &["-hf", "-hfr", "-hff", "-mu", "-dr"],
         "qwren downloads nothing; convert a downloaded checkpoint with qwren-convert",
     ),
     (&["-fa"], "attention is fused wherever it runs; leave the option out"),
     (&["-cnv"], "conversations are `qwren chat`"),
-    (&["-no-cnv"], "texts are completed by `qwren complete`"),
+    (&["-no-cnv"], "texts are completed by `qwren complete`, without it"),
+    (&["-rea"], "--think and --no-think say whether a model thinks"),
+    (&["-np", "-cb", "-nocb", "-kvu"], "there is one conversation at a time; leave the option out"),
     (&["-st"], "one turn is `qwren chat` with the message on stdin"),
     (&["-ub"], "a batch is computed as a whole; -b is its size"),
     (&["-md", "-ngld", "-cd"], "drafts need no second model: --draft-lookup"),
@@ -30,7 +32,7 @@ const ABSENT: [(&[&str], &str); 8] = [
 ];
 
 /// Options whose value is free text, so that the next argument is never an option.
-const TEXT: [&str; 11] = [
+const TEXT: [&str; 12] = [
     "-p",
     "--prompt",
     "--system",
@@ -38,6 +40,7 @@ const TEXT: [&str; 11] = [
     "-sys",
     "--stop",
     "--reverse-prompt",
+    "-r",
     "-j",
     "--json-schema",
     "--thinking-budget-message",
@@ -54,8 +57,10 @@ pub fn expand(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>,
     for arg in args {
         let option = !is_text && !ended;
         let long = if option { lengthen(&arg) } else { None };
-        if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| option && names.iter().any(|name| arg == *name)) {
-            return Err(format!("there is no {}: {instead}", arg.display()));
+        let name = arg.as_encoded_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is_it = |(names, _): &&(&[&str], &str)| names.iter().any(|absent| absent.as_bytes() == name);
+        if let Some((_, instead)) = ABSENT.iter().filter(|_| option).find(is_it) {
+            return Err(format!("there is no {}: {instead}", String::from_utf8_lossy(name)));
         }
         ended |= !is_text && arg == "--";
         is_text = !is_text && TEXT.iter().any(|t| arg == *t);
@@ -96,6 +101,7 @@ mod tests {
         let refused = |line: &str| expand(line.split(' ').map(OsString::from)).unwrap_err();
         assert_eq!(refused("q chat -cnv"), "there is no -cnv: conversations are `qwren chat`");
         assert!(refused("q -p -fa -hf x/y").starts_with("there is no -hf: "));
+        assert!(refused("q -fa=1").starts_with("there is no -fa: "));
         assert_eq!(expanded("q -p -fa -- -hf"), "q -p -fa -- -hf");
     }
 

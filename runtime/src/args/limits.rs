@@ -21,7 +21,7 @@ pub struct LimitArgs {
     predict: i64,
 
     /// End before this text; may be given several times
-    #[arg(long, visible_alias = "reverse-prompt", value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, visible_alias = "reverse-prompt", short_alias = 'r', value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
 
     /// Never choose a token that ends an answer; repetitions don't end it either

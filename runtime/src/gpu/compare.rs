@@ -103,7 +103,7 @@ pub fn decide(remote: &mut Remote, layers: Times, output: Option<Times>) -> Resu
             remote.placement.times = Some(layers);
             if output.is_some() {
                 remote.placement.output = false;
-                remote.placement.limit = Some("the output takes longer there");
+                remote.placement.limit = Some("the output takes longer there".to_owned());
             }
         }
     }

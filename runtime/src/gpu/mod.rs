@@ -74,7 +74,7 @@ pub struct Placement {
     /// The output is there too.
     pub output: bool,
     /// Why there aren't more.
-    pub limit: Option<&'static str>,
+    pub limit: Option<String>,
     /// How long a token takes in what the device computes, where that decided.
     pub times: Option<Times>,
 }
@@ -90,7 +90,7 @@ impl fmt::Display for Placement {
         }
         let times = times
             .map(|Times { there, here }| format!("a token takes {there:.1?} in them, on the processor {here:.1?}"));
-        let notes: Vec<String> = limit.map(str::to_owned).into_iter().chain(times).collect();
+        let notes: Vec<String> = limit.clone().into_iter().chain(times).collect();
         if notes.is_empty() { Ok(()) } else { write!(f, " ({})", notes.join("; ")) }
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         placement.times = Some(Times { there: Duration::from_micros(1500), here: Duration::from_millis(40) });
         let says = "(a token takes 1.5ms in them, on the processor 40.0ms)";
         assert!(placement.to_string().ends_with(&format!("output {says}")), "{placement}");
-        placement.limit = Some("more didn't fit its memory");
+        placement.limit = Some("more didn't fit its memory".to_owned());
         assert!(
             placement
                 .to_string()

@@ -50,14 +50,14 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
         let (mut child, device) = opened(model, &open)?;
         let first = fit::first_try(model, options, settings.wanted, &device);
         if settings.wanted == Wanted::Auto && first != (layers.len(), true) {
-            limit = Some("as many as its free memory holds");
+            limit = Some("as many as its free memory holds".to_owned());
         }
         let (n, with_output) = *wanted.get_or_insert(first);
         if n == 0 {
             return Err(Fault::Room(device.name));
         }
         let output = with_output.then(|| plan::output(model));
-        let loaded = match fill(&mut child, &device, model, &layers[..n], output, &mut tell) {
+        let (loaded, why) = match fill(&mut child, &device, model, &layers[..n], output, &mut tell) {
             Ok(output) => {
                 let (there, all) = (n, layers.len());
                 let name = format!("{} ({})", device.name, device.description);
@@ -80,19 +80,20 @@ pub fn start(model: &Model, options: &Options, settings: &Settings, mut tell: Te
                 });
             }
             Err(Attempt::Fault(fault)) => return Err(fault),
-            Err(Attempt::Room(loaded)) => loaded,
+            Err(Attempt::Room(loaded)) => (loaded, "more didn't fit its memory".to_owned()),
             Err(Attempt::Crash(loaded, fault)) => {
                 crashes += 1;
                 if crashes > CRASHES {
                     return Err(fault);
                 }
-                loaded
+                // As when the system takes memory back; but that isn't known.
+                (loaded, format!("with more, {fault}"))
             }
         };
         // Where all layers were there, the output may have been too much.
         let next = if with_output && loaded == n { n } else { fit::next_try(n, loaded) };
-        limit = Some("more didn't fit its memory");
-        tell(Event::Step(format!("{} has no room for {n} layers: trying {next}", device.name)));
+        tell(Event::Step(format!("{}: {why}; trying {next} layers", device.name)));
+        limit = Some(why);
         wanted = Some((next, false));
     }
 }

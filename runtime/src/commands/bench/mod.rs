@@ -75,7 +75,12 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
             }
             depths
         }
-        asked => asked.to_vec(),
+        asked => {
+            if decode > 0 && asked.iter().any(|&depth| depth as usize + decode > trained) {
+                console.note(format_args!("a model of {trained} tokens: beyond them it writes nonsense"));
+            }
+            asked.to_vec()
+        }
     };
     let decode_ctx = depths.iter().copied().max().unwrap_or(0) as usize + decode;
     // One position more: at depth 0 the first token is evaluated before the clock starts.
