@@ -1,7 +1,8 @@
 //! llama.cpp's short options of more than one letter (`-tb 4`), which clap would read as `-t b`: they become long ones, or
 //! are refused with what to do instead.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// Short spelling → long spelling.
 const SHORT: [(&str, &str); 7] = [
@@ -55,13 +56,7 @@ pub fn expand(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>,
     let mut out = Vec::new();
     let (mut is_text, mut ended) = (false, false);
     for arg in args {
-        let option = !is_text && !ended;
-        let long = if option { lengthen(&arg) } else { None };
-        let name = arg.as_encoded_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
-        let is_it = |(names, _): &&(&[&str], &str)| names.iter().any(|absent| absent.as_bytes() == name);
-        if let Some((_, instead)) = ABSENT.iter().filter(|_| option).find(is_it) {
-            return Err(format!("there is no {}: {instead}", String::from_utf8_lossy(name)));
-        }
+        let long = if is_text || ended { None } else { lengthen(&arg)? };
         ended |= !is_text && arg == "--";
         is_text = !is_text && TEXT.iter().any(|t| arg == *t);
         out.push(long.unwrap_or(arg));
@@ -69,12 +64,16 @@ pub fn expand(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>,
     Ok(out)
 }
 
-fn lengthen(arg: &OsString) -> Option<OsString> {
-    let arg = arg.to_str()?;
-    SHORT.iter().find_map(|(short, long)| match arg.strip_prefix(short)? {
-        "" => Some(OsString::from(long)),
-        rest => rest.starts_with('=').then(|| OsString::from(format!("{long}{rest}"))),
-    })
+/// The long spelling, if it is one of the short ones, a `=VALUE` behind it or not.
+fn lengthen(arg: &OsStr) -> Result<Option<OsString>, String> {
+    let bytes = arg.as_bytes();
+    let (name, value) = bytes.split_at(bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len()));
+    let Ok(name) = str::from_utf8(name) else { return Ok(None) };
+    if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.contains(&name)) {
+        return Err(format!("there is no {name}: {instead}"));
+    }
+    let long = SHORT.iter().find(|(short, _)| *short == name);
+    Ok(long.map(|(_, long)| [OsStr::new(long), OsStr::from_bytes(value)].into_iter().collect()))
 }
 
 #[cfg(test)]

@@ -37,7 +37,16 @@ const MOST_BYTES: u64 = 256 << 20;
 
 /// The text of a file, or of stdin where the path is `-`, without one newline at its end.
 pub fn file_or_stdin(path: &Path, console: Console) -> anyhow::Result<String> {
-    if path.as_os_str() == "-" { decode("stdin", stdin(console)?) } else { read_file(path) }
+    if is_stdin(path) { decode("stdin", stdin(console)?) } else { read_file(path) }
+}
+
+/// What [`file_or_stdin`] reads, for people.
+pub fn source(path: &Path) -> String {
+    if is_stdin(path) { "stdin".to_owned() } else { path.display().to_string() }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == "-"
 }
 
 /// A file's text, without one newline at its end.

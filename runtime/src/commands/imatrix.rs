@@ -78,7 +78,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     if total == 0 {
         let text = format!(
             "{}: has {} tokens, and a chunk has {ctx}; give a longer text, or a smaller -c",
-            args.file.display(),
+            text::source(&args.file),
             ids.len()
         );
         return Err(Failure::usage(text).into());
@@ -116,7 +116,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     console.end_progress();
 
     let fed = session.fed().map_or(&[][..], Fed::entries);
-    let dataset = if args.file.as_os_str() == "-" { "stdin".to_owned() } else { args.file.display().to_string() };
+    let dataset = text::source(&args.file);
     let origin = Origin { dataset: &dataset, chunks: done as u32, chunk_size: args.ctx_size };
     let sums: Vec<Sums<'_>> =
         fed.iter().flat_map(|e| e.names.iter().map(|name| Sums { name, squares: &e.squares, rows: &e.rows })).collect();

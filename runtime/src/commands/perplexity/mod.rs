@@ -51,7 +51,7 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let path = &args.run.model.model;
     let model = load::model(path)?;
     let vocab = load::vocab(path, model.gguf().header())?;
-    let name = args.file.display().to_string();
+    let name = text::source(&args.file);
     let ids = vocab.encode(&text::file_or_stdin(&args.file, console)?, Specials::Parse)?;
     let bos = vocab.bos().filter(|_| vocab.add_bos());
     let chunks = cut(ids, args.ctx_size as usize, bos).ok_or_else(|| {
