@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::Parser;
 use qwren_convert::error::Error;
 use qwren_convert::plan::Plan;
@@ -90,13 +91,16 @@ fn run(args: &HiArgs) -> anyhow::Result<()> {
                 let _ =
                     writeln!(io::stderr(), "{} in {seconds:.1} s", report::printable(&report::summary(&plan), true));
             }
+            let result = match args.report {
+                Report::Json => format!("{}\n", report::result_object(&plan, output, &written, seconds)).into_bytes(),
+                _ => written.sum_lines,
+            };
             let mut stdout = io::stdout().lock();
-            if args.report == Report::Json {
-                writeln!(stdout, "{}", report::result_object(&plan, output, &written, seconds))?;
-            } else {
-                stdout.write_all(&written.sum_lines)?;
-            }
-            stdout.flush()?;
+            // Else a full stdout would read like a full disk.
+            stdout
+                .write_all(&result)
+                .and_then(|()| stdout.flush())
+                .with_context(|| format!("{} is whole, but stdout can't take the result", output.display()))?;
         }
     }
     Ok(())

@@ -206,6 +206,8 @@ fn a_full_disk_under_stdout_ends_with_4() {
         let output = command.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap();
         assert_eq!(output.status.code(), Some(4), "{args:?}: {}", text(&output.stderr));
         assert!(text(&output.stderr).ends_with("No space left on device (os error 28)\n"), "{args:?}");
+        let whole = text(&output.stderr).contains("x.gguf is whole, but stdout can't take the result: ");
+        assert_eq!(whole, args != ["--dry-run"], "{}", text(&output.stderr));
     }
     for page in ["--help", "--version"] {
         let mut command = std::process::Command::new(qwren_tests::bin("qwren-convert"));
