@@ -1,10 +1,10 @@
-//! Ctrl-C while something runs: a flag that the work looks at.
+//! Ctrl-C, or what `kill` sends, while something runs: a flag that the work looks at.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGXFSZ};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::{SigId, flag, low_level};
 
 use crate::exit::Exit;
@@ -18,9 +18,10 @@ pub fn outlive_file_limits() {
 /// What a second Ctrl-C does while the first one is still being obeyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Second {
-    /// Ends the process at once with [`Exit::Interrupted`].
+    /// Ends the process at once with [`Exit::Interrupted`]. For work whose end is the process's: SIGTERM is obeyed alike, so that
+    /// no unfinished file stays.
     Exits,
-    /// Nothing more than the first.
+    /// Nothing more than the first. SIGTERM ends the process.
     Ignored,
 }
 
@@ -35,15 +36,17 @@ impl Interrupt {
     /// Starts to listen.
     pub fn listen(second: Second) -> io::Result<Interrupt> {
         let mut interrupt = Interrupt { raised: Arc::default(), idle: Arc::default(), handlers: Vec::new() };
-        let idle = Arc::clone(&interrupt.idle);
-        interrupt.handlers.push(flag::register_conditional_shutdown(SIGINT, Exit::Interrupted as i32, idle)?);
-        if second == Second::Exits {
+        let (signals, code) =
+            (if second == Second::Exits { &[SIGINT, SIGTERM][..] } else { &[SIGINT] }, Exit::Interrupted as i32);
+        for &signal in signals {
             // Before the flag's own handler: the first signal must find the flag still down.
-            let code = Exit::Interrupted as i32;
-            let id = flag::register_conditional_shutdown(SIGINT, code, Arc::clone(&interrupt.raised))?;
-            interrupt.handlers.push(id);
+            let ends_when = [Some(&interrupt.idle), Some(&interrupt.raised).filter(|_| second == Second::Exits)];
+            for flag in ends_when.into_iter().flatten() {
+                let id = flag::register_conditional_shutdown(signal, code, Arc::clone(flag))?;
+                interrupt.handlers.push(id);
+            }
+            interrupt.handlers.push(flag::register(signal, Arc::clone(&interrupt.raised))?);
         }
-        interrupt.handlers.push(flag::register(SIGINT, Arc::clone(&interrupt.raised))?);
         Ok(interrupt)
     }
 

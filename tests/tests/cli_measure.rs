@@ -1,9 +1,13 @@
 //! `bench`, `perplexity` and `devices`: figures for people and for scripts.
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
 
 use qwren_tests::cli::{Run, qwren, random_model, run};
 use qwren_tests::{converted, data};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 fn json(run: Run) -> Value {
@@ -115,6 +119,30 @@ fn divergence_from_a_saved_run() {
     fs::write(&base, &bytes[..bytes.len() - 1]).unwrap();
     let line = perplexity(&random_model(), &text, &["--base-logits", base_arg]).error(2);
     assert!(line.contains("another length"), "{line}");
+}
+
+#[test]
+fn a_signal_leaves_no_unfinished_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, out) = (dir.path().join("text"), dir.path().join("out"));
+    fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(100_000)).unwrap();
+    let names = || -> Vec<_> { fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
+    for (command, to) in [("perplexity", "--save-logits"), ("imatrix", "-o")] {
+        for signal in [Signal::INT, Signal::TERM] {
+            let mut command = qwren([command, "--quiet", "-b", "16", "-c", "64", "-m"]);
+            command.arg(random_model()).arg("-f").arg(&text).arg(to).arg(&out);
+            let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+            while names().len() < 2 {
+                assert!(child.try_wait().unwrap().is_none(), "it ended");
+                thread::sleep(Duration::from_millis(5));
+            }
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+            // An importance matrix of what was read so far is of use.
+            let _ = fs::remove_file(&out);
+            assert_eq!(names(), ["text"], "{signal:?}");
+        }
+    }
 }
 
 #[test]

@@ -87,9 +87,9 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     args.run.prepare(&model, &options, console)?;
     let mut session = args.run.session(&model, &options, console)?;
     session.watch(Fed::new(&model, args.process_output))?;
-    let out = args.run.output(&args.output, &model, [&*args.file])?;
-
+    // Before there is a file that a signal could leave unfinished.
     let interrupt = Interrupt::listen(Second::Exits)?;
+    let out = args.run.output(&args.output, &model, [&*args.file])?;
     let start = Instant::now();
     let (mut done, mut exit) = (0, Exit::Done);
     for chunk in ids.chunks_exact(ctx).take(total) {

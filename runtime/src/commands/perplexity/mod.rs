@@ -61,6 +61,9 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     let options = args.run.options(chunks[0].len());
     args.run.prepare(&model, &options, console)?;
     let shape = Shape::of(model.hparams().vocab, &chunks);
+    let mut session = args.run.session(&model, &options, console)?;
+    // Before there is a file that a signal could leave unfinished.
+    let interrupt = Interrupt::listen(Second::Exits)?;
     let mut writer = match &args.save_logits {
         Some(path) => {
             let read = [&*args.file].into_iter().chain(args.base_logits.as_deref());
@@ -73,8 +76,6 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         None => None,
     };
 
-    let mut session = args.run.session(&model, &options, console)?;
-    let interrupt = Interrupt::listen(Second::Exits)?;
     let mut score = Score::default();
     for (number, chunk) in chunks.iter().enumerate() {
         session.truncate(0);
