@@ -40,8 +40,8 @@ pub fn status_line(t: &Timings, reason: FinishReason, cut: Option<ThoughtCut>, u
         FinishReason::Stop => "at a stop string; ",
         _ => "",
     };
-    let (tokens, rate) = (count(t.chosen, "token"), digits(t.decode_rate()));
-    format!("[{reason}{tokens}, {rate} tokens/s; context {used} of {ctx}{}]", cut_in_words(cut))
+    let (tokens, speed) = (count(t.chosen, "token"), speed(t.decode_rate()));
+    format!("[{reason}{tokens}{speed}; context {used} of {ctx}{}]", cut_in_words(cut))
 }
 
 fn cut_in_words(cut: Option<ThoughtCut>) -> &'static str {
@@ -71,12 +71,17 @@ pub fn rates_text(t: &Timings) -> String {
         drafted => format!(" ({} of {drafted} guesses right)", t.accepted),
     };
     format!(
-        "prompt: {}{reused}, {} tokens/s | answer: {}, {} tokens/s{guessed}",
+        "prompt: {}{reused}{} | answer: {}{}{guessed}",
         count(t.prompt, "token"),
-        digits(t.prompt_rate()),
+        speed(t.prompt_rate()),
         count(t.chosen, "token"),
-        digits(t.decode_rate()),
+        speed(t.decode_rate()),
     )
+}
+
+/// `, 12.3 tokens/s`; nothing where no token took any time.
+fn speed(tokens_per_s: f64) -> String {
+    if tokens_per_s > 0.0 { format!(", {} tokens/s", digits(tokens_per_s)) } else { String::new() }
 }
 
 /// Counts, times and rates.

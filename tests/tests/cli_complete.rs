@@ -133,6 +133,11 @@ fn stock_operations_choose_the_same_tokens() {
 fn p5_what_cannot_fit_is_refused_with_numbers() {
     let line = complete(&["-p", "a", "-c", "1000000000"], "").error(4);
     assert!(line.contains("needs ") && line.contains("available") && line.contains("--force"), "{line}");
+    // What would fit is told, and does.
+    let (_, fits) = line.split_once("use a smaller context, of ").unwrap_or_else(|| panic!("{line}"));
+    let fits: u64 = fits.split(' ').next().unwrap().parse().unwrap();
+    assert!(fits.is_multiple_of(256) && (1..1_000_000_000).contains(&fits), "{line}");
+    assert_eq!(complete(&["-p", "a", "-n", "1", "-c", &(fits / 2).to_string()], "").code, Some(0));
     // Forced, the cache is only reserved, and grows as it is used.
     assert_eq!(complete(&["-p", "a", "-n", "1", "-c", "2000000", "--force"], "").code, Some(0));
 }
