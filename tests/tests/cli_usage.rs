@@ -57,6 +57,42 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn negative_numbers_are_values() {
+    for (args, option, why) in [
+        (&["complete", "-c", "-1"] as &[&str], "--ctx-size <N>", "give a whole number, 0 or more"),
+        (&["inspect", "-c", "-1"], "--ctx-size <N>", "give a whole number, 0 or more"),
+        (&["chat", "--top-k", "-1"], "--top-k <K>", "give a whole number, 0 or more"),
+        (&["complete", "--repeat-last-n", "-1"], "--repeat-last-n <N>", "give a whole number, 0 or more"),
+        (&["complete", "-t", "-1"], "--threads <N>", "give a number from 1 to 1024"),
+        (&["bench", "-tb", "-1"], "--threads-batch <N>", "give a number from 1 to 1024"),
+        (&["chat", "-ngl", "-1"], "--gpu-layers <N>", "give a number of layers, `all` or `auto`"),
+        (&["complete", "-n", "-2"], "--predict <N>", "-2 is not in -1..=1073741824"),
+        (&["perplexity", "-c", "-5"], "--ctx-size <N>", "-5 is not in 4..=16777216"),
+    ] {
+        let ended = run(qwren(args), "");
+        let value = args[args.len() - 1];
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+        assert_eq!(
+            ended.stderr.lines().next().unwrap(),
+            format!("error: invalid value '{value}' for '{option}': {why}")
+        );
+    }
+}
+
+#[test]
+fn what_llama_cpp_has_is_told_with_what_to_use() {
+    for (args, says) in [
+        (&["complete", "-m", "x", "--no-mmap"] as &[&str], "there is no --no-mmap: weights are moved into memory"),
+        (&["chat", "-m", "x", "--chat-template", "chatml"], "there is no --chat-template: a conversation is written"),
+        (&["chat", "-m", "x", "-fa", "on"], "there is no -fa: attention is fused"),
+    ] {
+        let ended = run(qwren(args), "");
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
+        assert!(ended.stderr.starts_with(&format!("error: {says}")), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_missing_model_ends_with_2_and_one_line() {
     for args in WITH_MODEL {
         let line = run(qwren(args.iter().chain(&["-m", "/no/such.gguf"])), "").error(2);

@@ -1,5 +1,5 @@
-//! llama.cpp's short options of more than one letter (`-tb 4`), which clap would read as `-t b`: they become long ones, or
-//! are refused with what to do instead.
+//! llama.cpp's options. Short ones of more than one letter (`-tb 4`), which clap would read as `-t b`, become long ones; those
+//! that are not there are refused with what to do instead.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -15,21 +15,61 @@ const SHORT: [(&str, &str); 7] = [
     ("-jf", "--json-schema"),
 ];
 
-/// Those of other things, and what does them here.
-const ABSENT: [(&[&str], &str); 10] = [
+/// llama.cpp's options for other things, and what does them here.
+const ABSENT: [(&str, &str); 20] = [
     (
-        &["-hf", "-hfr", "-hff", "-mu", "-dr"],
+        "-hf -hfr -hff -mu -dr --hf-repo --hf-file --model-url --docker-repo",
         "qwren downloads nothing; convert a downloaded checkpoint with qwren-convert",
     ),
-    (&["-fa"], "attention is fused wherever it runs; leave the option out"),
-    (&["-cnv"], "conversations are `qwren chat`"),
-    (&["-no-cnv"], "texts are completed by `qwren complete`, without it"),
-    (&["-rea"], "--think and --no-think say whether a model thinks"),
-    (&["-np", "-cb", "-nocb", "-kvu"], "there is one conversation at a time; leave the option out"),
-    (&["-st"], "one turn is `qwren chat` with the message on stdin"),
-    (&["-ub"], "a batch is computed as a whole; -b is its size"),
-    (&["-md", "-ngld", "-cd"], "drafts need no second model: --draft-lookup"),
-    (&["-sm", "-ts", "-mg", "-ot", "-cmoe", "-ncmoe", "-nkvo"], "one device takes whole layers: -ngl N --device D"),
+    ("-fa --flash-attn", "attention is fused wherever it runs; leave the option out"),
+    ("-cnv --conversation -i --interactive --interactive-first", "a conversation is `qwren chat`, without it"),
+    ("-no-cnv --no-conversation", "texts are completed by `qwren complete`, without it"),
+    ("-rea --reasoning", "--think and --no-think say whether a model thinks"),
+    (
+        "-np -cb -nocb -kvu --parallel --cont-batching --no-cont-batching --kv-unified",
+        "there is one conversation at a time; leave the option out",
+    ),
+    ("-st --single-turn", "one turn is `qwren chat` with the message on stdin"),
+    ("-ub --ubatch-size", "a batch is computed as a whole; -b is its size"),
+    (
+        "-md -ngld -cd --model-draft --draft --draft-max --draft-n --draft-min --draft-p-min",
+        "drafts need no second model: --draft-lookup",
+    ),
+    (
+        "-sm -ts -mg -ot -cmoe -ncmoe -nkvo --split-mode --tensor-split --main-gpu --override-tensor --cpu-moe \
+         --n-cpu-moe --no-kv-offload",
+        "one device takes whole layers: -ngl N --device D",
+    ),
+    (
+        "--no-mmap --mlock",
+        "weights are moved into memory where there is room for them, and used from the file where there is none; \
+         leave the option out (--mmap keeps them in the file)",
+    ),
+    (
+        "--jinja --no-jinja --chat-template --chat-template-file",
+        "a conversation is written as the model's own template says, which is always run; leave the option out",
+    ),
+    ("--warmup --no-warmup", "there is no empty run at the start; leave the option out"),
+    (
+        "--keep --context-shift --no-context-shift",
+        "what happens when a conversation fills its context, `qwren chat --context-full` says",
+    ),
+    (
+        "-C -Cr --cpu-mask --cpu-range --cpu-strict --numa --prio --poll",
+        "threads run where and how the process may: start it with taskset, numactl or chrt",
+    ),
+    (
+        "--lora --lora-scaled --control-vector --control-vector-scaled",
+        "there are no adapters; merge one into the checkpoint before it is converted",
+    ),
+    (
+        "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor \
+         --yarn-attn-factor --yarn-beta-slow --yarn-beta-fast",
+        "positions are turned as the file says, YaRN included; leave the option out",
+    ),
+    ("-e --escape --no-escape", "a text is taken as it is; a shell writes a line break as $'\\n'"),
+    ("--no-display-prompt", "a prompt is not repeated unless --echo asks for it; leave the option out"),
+    ("--color --simple-io --log-disable", "what is shown follows the terminal, and --quiet"),
 ];
 
 /// Options whose value is free text, so that the next argument is never an option.
@@ -69,7 +109,7 @@ fn lengthen(arg: &OsStr) -> Result<Option<OsString>, String> {
     let bytes = arg.as_bytes();
     let (name, value) = bytes.split_at(bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len()));
     let Ok(name) = str::from_utf8(name) else { return Ok(None) };
-    if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.contains(&name)) {
+    if let Some((_, instead)) = ABSENT.iter().find(|(names, _)| names.split(' ').any(|absent| absent == name)) {
         return Err(format!("there is no {name}: {instead}"));
     }
     let long = SHORT.iter().find(|(short, _)| *short == name);
@@ -98,10 +138,29 @@ mod tests {
     #[test]
     fn what_is_not_there_is_told_with_what_is() {
         let refused = |line: &str| expand(line.split(' ').map(OsString::from)).unwrap_err();
-        assert_eq!(refused("q chat -cnv"), "there is no -cnv: conversations are `qwren chat`");
+        assert_eq!(refused("q chat -cnv"), "there is no -cnv: a conversation is `qwren chat`, without it");
         assert!(refused("q -p -fa -hf x/y").starts_with("there is no -hf: "));
         assert!(refused("q -fa=1").starts_with("there is no -fa: "));
+        assert!(refused("q --no-mmap -p x").starts_with("there is no --no-mmap: weights are moved"));
+        assert!(refused("q --chat-template=chatml").starts_with("there is no --chat-template: "));
         assert_eq!(expanded("q -p -fa -- -hf"), "q -p -fa -- -hf");
+    }
+
+    #[test]
+    fn what_is_there_is_not_called_absent() {
+        let tree = crate::args::tree();
+        let own = |name: &str| {
+            tree.get_subcommands().flat_map(clap::Command::get_arguments).any(|arg| {
+                let longs = arg.get_long_and_visible_aliases().unwrap_or_default();
+                let shorts = arg.get_short_and_visible_aliases().unwrap_or_default();
+                longs.iter().any(|long| name == format!("--{long}"))
+                    || shorts.iter().any(|short| name == format!("-{short}"))
+            })
+        };
+        assert!(own("--mmap") && own("-b"));
+        for name in ABSENT.iter().flat_map(|(names, _)| names.split(' ')) {
+            assert!(!own(name) && SHORT.iter().all(|(short, _)| *short != name), "{name}");
+        }
     }
 
     #[test]

@@ -15,7 +15,6 @@ pub struct LimitArgs {
         visible_alias = "n-predict",
         value_name = "N",
         default_value = "-1",
-        allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(-1..=1 << 30)
     )]
     predict: i64,

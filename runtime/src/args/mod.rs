@@ -97,9 +97,24 @@ pub fn parse() -> Result<Cli, clap::Error> {
 pub fn tree() -> clap::Command {
     let command = Cli::command();
     let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    names.iter().fold(command, |command, name| {
-        command.mut_subcommand(name, |c| c.args_override_self(true).mut_args(completed_as_file))
-    })
+    let command = names.iter().fold(command, |command, name| {
+        command
+            .mut_subcommand(name, |c| c.args_override_self(true).mut_args(completed_as_file).mut_args(may_be_negative))
+    });
+    // It refuses them.
+    let hide = |c: clap::Command, id| c.mut_arg(id, |arg| arg.hide(true));
+    command.mut_subcommand("imatrix", |c| ["stock_ops", "gpu_layers", "device"].into_iter().fold(c, hide))
+}
+
+/// `-1` is a value, never an option: those that take none as small say so themselves.
+fn may_be_negative(arg: clap::Arg) -> clap::Arg {
+    let takes_values = arg.get_action().takes_values();
+    if takes_values { arg.allow_negative_numbers(true) } else { arg }
+}
+
+/// A number of tokens.
+pub fn count(text: &str) -> Result<usize, &'static str> {
+    text.parse().map_err(|_| "give a whole number, 0 or more")
 }
 
 /// Shells complete paths with spaces and folders rightly where they know that a file is wanted.

@@ -9,6 +9,7 @@ use qwren::model::Model;
 use qwren::session::{DEFAULT_BATCH, DEFAULT_CTX, MAX_BATCH, Options, Session, SessionError, Threads, WORK_BYTES};
 use qwren_quant::gguf::GgufPart;
 
+use super::count;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
 use crate::output_file::OutputFile;
@@ -108,7 +109,7 @@ impl From<CacheType> for KvType {
 #[derive(Debug, clap::Args)]
 pub struct ContextArgs {
     /// Tokens that the context holds; 0: as many as the model was trained for [default: 4096 or the model's limit]
-    #[arg(short = 'c', long, value_name = "N")]
+    #[arg(short = 'c', long, value_name = "N", value_parser = count)]
     pub ctx_size: Option<usize>,
 }
 

@@ -3,6 +3,7 @@
 use qwren::sampler::{FileSampling, Flags, Purpose, Resolved, resolve};
 use qwren_quant::gguf::Header;
 
+use super::count;
 use crate::exit::Failure;
 
 /// How tokens are chosen. What isn't given comes from the file, else from Qwen's model card.
@@ -10,39 +11,39 @@ use crate::exit::Failure;
 #[command(next_help_heading = "Sampling (defaults: the file's, else the model card's)")]
 pub struct SamplingArgs {
     /// Temperature; 0: always the most likely token
-    #[arg(long, visible_alias = "temperature", value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "temperature", value_name = "X")]
     temp: Option<f32>,
 
     /// Keep the K most likely tokens; 0: all
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = count)]
     top_k: Option<usize>,
 
     /// Keep the fewest tokens with this share of the probability; 1: all
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P")]
     top_p: Option<f32>,
 
     /// Keep tokens with at least this share of the most likely one's probability; 0: all
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P")]
     min_p: Option<f32>,
 
     /// Make tokens of the last ones less likely, the prompt's included; 1: off
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     repeat_penalty: Option<f32>,
 
     /// How many tokens the penalties look back; 0: no penalties
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count)]
     repeat_last_n: Option<usize>,
 
     /// Subtracted once from the logits of tokens among the last ones
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     presence_penalty: Option<f32>,
 
     /// Subtracted for each occurrence among the last tokens
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X")]
     frequency_penalty: Option<f32>,
 
     /// The same seed gives the same text; -1: a new one each time
-    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
+    #[arg(short, long, value_name = "N", value_parser = seed)]
     seed: Option<Seed>,
 }
 

@@ -41,7 +41,6 @@ pub struct Args {
         visible_alias = "reasoning-budget",
         value_name = "N",
         default_value = "-1",
-        allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(-1..=1 << 30)
     )]
     pub thinking_budget: i64,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use qwren::terminal::shown;
 use qwren_quant::gguf::GgufFile;
 
+use crate::args::count;
 use crate::exit::Exit;
 use report::Report;
 
@@ -22,7 +23,7 @@ pub struct Args {
     file: PathBuf,
 
     /// Tokens of context to tell the memory for; 0: as many as the model was trained for [default: 4096 or the model's limit]
-    #[arg(short = 'c', long, value_name = "N")]
+    #[arg(short = 'c', long, value_name = "N", value_parser = count)]
     ctx_size: Option<usize>,
 
     /// One line of JSON instead of tables
