@@ -122,6 +122,13 @@ fn typed_special_tokens_are_parsed_unless_told_otherwise() {
 }
 
 #[test]
+fn no_speed_is_told_where_nothing_was_timed() {
+    // The only token comes out of the prompt.
+    let stderr = complete(&["-n", "1", "-p", PROMPT], "").stderr;
+    assert!(stderr.contains(" tokens/s | answer: 1 token | ended by: the length asked for"), "{stderr}");
+}
+
+#[test]
 fn stock_operations_choose_the_same_tokens() {
     let flags = ["-n", "6", "-p", PROMPT, "--temp", "0", "-ctk", "f32", "-ctv", "f32"];
     let ours = json(&flags);

@@ -214,9 +214,14 @@ impl RunArgs {
         if need <= room {
             return Ok(());
         }
+        let fit = tokens_that_fit(model, options, room);
+        let smaller = match fit {
+            Some(tokens) => format!("use a smaller context, of {tokens} tokens at most"),
+            None => "use a smaller model".to_owned(),
+        };
         let text = format!(
             "{}: needs {} of memory ({} model, {} cache for a context of {} tokens, {} work space), but only {} are \
-             available; use a smaller -c or a smaller model, close other programs, or run anyway with --force",
+             available; {smaller}, close other programs, or run anyway with --force",
             self.model.model.display(),
             bytes(need),
             bytes(file),
@@ -231,8 +236,17 @@ impl RunArgs {
 
 /// Bytes of a full cache.
 pub fn cache_bytes(model: &Model, options: &Options) -> u64 {
-    let position = model.hparams().kv_bytes_per_position(options.type_k, options.type_v);
-    position.saturating_mul(options.ctx as u64)
+    position_bytes(model, options).saturating_mul(options.ctx as u64)
+}
+
+fn position_bytes(model: &Model, options: &Options) -> u64 {
+    model.hparams().kv_bytes_per_position(options.type_k, options.type_v)
+}
+
+/// The longest context, in steps of 256 tokens, that leaves the rest of a run its place in `room` bytes; none when there is none.
+fn tokens_that_fit(model: &Model, options: &Options, room: u64) -> Option<u64> {
+    let rest = room.checked_sub(model.gguf().file_len())?.checked_sub(WORK_BYTES)?;
+    Some(rest / position_bytes(model, options).max(1) / 256 * 256).filter(|&tokens| tokens > 0)
 }
 
 #[cfg(test)]
