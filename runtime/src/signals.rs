@@ -35,17 +35,19 @@ pub struct Interrupt {
 impl Interrupt {
     /// Starts to listen.
     pub fn listen(second: Second) -> io::Result<Interrupt> {
-        let mut interrupt = Interrupt { raised: Arc::default(), idle: Arc::default(), handlers: Vec::new() };
-        let (signals, code) =
-            (if second == Second::Exits { &[SIGINT, SIGTERM][..] } else { &[SIGINT] }, Exit::Interrupted as i32);
+        let (raised, idle) = (Arc::default(), Arc::default());
+        let mut interrupt = Interrupt { raised: Arc::clone(&raised), idle: Arc::clone(&idle), handlers: Vec::new() };
+        let (signals, ends_when): (&[i32], &[_]) = match second {
+            Second::Exits => (&[SIGINT, SIGTERM], &[&idle, &raised]),
+            Second::Ignored => (&[SIGINT], &[&idle]),
+        };
         for &signal in signals {
             // Before the flag's own handler: the first signal must find the flag still down.
-            let ends_when = [Some(&interrupt.idle), Some(&interrupt.raised).filter(|_| second == Second::Exits)];
-            for flag in ends_when.into_iter().flatten() {
-                let id = flag::register_conditional_shutdown(signal, code, Arc::clone(flag))?;
-                interrupt.handlers.push(id);
+            for &flag in ends_when {
+                let code = Exit::Interrupted as i32;
+                interrupt.handlers.push(flag::register_conditional_shutdown(signal, code, Arc::clone(flag))?);
             }
-            interrupt.handlers.push(flag::register(signal, Arc::clone(&interrupt.raised))?);
+            interrupt.handlers.push(flag::register(signal, Arc::clone(&raised))?);
         }
         Ok(interrupt)
     }
