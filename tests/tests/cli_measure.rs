@@ -125,7 +125,7 @@ fn divergence_from_a_saved_run() {
 fn a_signal_leaves_no_unfinished_file() {
     let dir = tempfile::tempdir().unwrap();
     let (text, out) = (dir.path().join("text"), dir.path().join("out"));
-    fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(100_000)).unwrap();
+    fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(5_000)).unwrap();
     let names = || -> Vec<_> { fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect() };
     for (command, to) in [("perplexity", "--save-logits"), ("imatrix", "-o")] {
         for signal in [Signal::INT, Signal::TERM] {
@@ -143,6 +143,59 @@ fn a_signal_leaves_no_unfinished_file() {
             assert_eq!(names(), ["text"], "{signal:?}");
         }
     }
+}
+
+#[test]
+fn logits_leave_no_unfinished_file_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = vec!["5"; 20_000].join(",");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut command = qwren(["logits", "--quiet", "-b", "4", "--ids", &ids, "-m"]);
+        command.arg(random_model()).arg("-o").arg(dir.path().join("out.npy"));
+        let mut child = command.spawn().unwrap();
+        while fs::read_dir(dir.path()).unwrap().count() == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{signal:?}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "{signal:?}");
+    }
+}
+
+#[test]
+fn values_that_are_not_finite_have_no_perplexity() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, base, model) = (dir.path().join("text"), dir.path().join("base"), dir.path().join("nan.gguf"));
+    fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(6)).unwrap();
+    perplexity(&random_model(), &text, &["--save-logits", base.to_str().unwrap()]).ok();
+    let mut bytes = fs::read(random_model()).unwrap();
+    let tensors = bytes.len() / 2;
+    bytes[tensors..].fill(0xff);
+    fs::write(&model, bytes).unwrap();
+    for flags in [&[][..], &["--base-logits", base.to_str().unwrap()]] {
+        let line = perplexity(&model, &text, flags).error(2);
+        assert!(line.ends_with("nan.gguf: gives values that are not finite; check it with 'qwren verify'\n"), "{line}");
+    }
+}
+
+#[test]
+fn bench_measures_the_least_and_only_what_is_asked() {
+    let bench = |args: &[&str]| {
+        let mut command = qwren(["bench", "--json", "--quiet", "-r", "1", "-m"]);
+        command.arg(random_model()).args(args);
+        run(command, "")
+    };
+    let rows = |report: &Value| ["prefill", "decode"].map(|table| report[table].as_array().unwrap().len());
+    assert_eq!(rows(&json(bench(&["-p", "1", "-n", "0"]))), [1, 0]);
+    // A depth at which nothing is written takes no memory.
+    assert_eq!(rows(&json(bench(&["--n-prompt", "2", "--n-gen", "0", "--n-depth", "16777216"]))), [1, 0]);
+    let stock = json(bench(&["-p", "0", "-n", "1", "-d", "0", "--stock-ops", "-t", "2"]));
+    assert_eq!(rows(&stock), [0, 1]);
+    // The limits are those of the threads that compute.
+    assert_eq!([&stock["machine"]["threads"], &stock["machine"]["threads_batch"]], [1, 1]);
+    let line = bench(&["--decode", "16777216"]).error(2);
+    assert!(line.contains(" tokens can't write 16777216; choose --decode or --depth"), "{line}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 
 use crate::args::RunArgs;
 use crate::console::Console;
 use crate::exit::{Exit, Failure};
+use crate::signals::{Interrupt, Second};
 use crate::{load, npy};
 
 /// Options of `qwren logits`.
@@ -39,9 +39,11 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     args.run.prepare(&model, &options, console)?;
     let rows = args.last.map_or(args.ids.len(), |k| args.ids.len().min(k as usize));
     let mut session = args.run.session(&model, &options, console)?;
+    // Before there is a file that a signal could leave unfinished.
+    let interrupt = Interrupt::listen(Second::Exits)?;
     let mut file = args.run.output(&args.output, &model, [])?;
     let mut written = io::Write::write_all(&mut file, &npy::header(rows, vocab));
-    session.eval_each(&args.ids, rows, &AtomicBool::new(false), &mut |_, logits| {
+    session.eval_each(&args.ids, rows, interrupt.flag(), &mut |_, logits| {
         if written.is_ok() {
             written = npy::write_values(&mut file, logits);
         }

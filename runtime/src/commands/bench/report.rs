@@ -31,9 +31,11 @@ const UNKNOWN: &str = "?";
 /// What the machine can do at most.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes that all threads read from memory together, if that could be measured.
+    /// Those that compute.
+    pub threads: Threads,
+    /// Bytes that the threads for one token read from memory together, if that could be measured.
     pub read_bytes_per_s: Option<f64>,
-    /// int8 multiply-adds that all threads do together.
+    /// int8 multiply-adds that the threads for prompts do together.
     pub macs_per_s: f64,
 }
 
@@ -108,15 +110,15 @@ impl Report {
     ) -> anyhow::Result<Report> {
         let level = Level::detect()?;
         let header = model.gguf().header();
-        let (threads, kernels) = match options.stock_ops {
-            true => (Threads { decode: 1, prefill: 1 }, vec!["ggml's own operations".into()]),
-            false => (options.threads, kernels(model, placement, level)),
+        let kernels = match options.stock_ops {
+            true => vec!["ggml's own operations".into()],
+            false => kernels(model, placement, level),
         };
         let machine = Machine {
             cpu: machine::cpu_name(),
             level: level.name(),
-            threads: threads.decode,
-            threads_batch: threads.prefill,
+            threads: limits.threads.decode,
+            threads_batch: limits.threads.prefill,
             read_gb_per_s: limits.read_bytes_per_s.map(|bytes| bytes / 1e9),
             int8_gmac_per_s: limits.macs_per_s / 1e9,
         };

@@ -69,11 +69,14 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use qwren::session::Threads;
+
     use super::*;
 
     #[test]
     fn rates_follow_from_time_and_work() {
-        let limits = Some(Limits { read_bytes_per_s: Some(4e9), macs_per_s: 4e11 });
+        let limits =
+            Some(Limits { threads: Threads { decode: 1, prefill: 1 }, read_bytes_per_s: Some(4e9), macs_per_s: 4e11 });
         let work = Work { macs: 2e9, weight_bytes: 1e9, position_bytes: 1e6, limits };
         let prefill = work.prefill(100, Duration::from_secs(2));
         assert_eq!((prefill.tokens_per_s, prefill.gmac_per_s, prefill.share_of_limit), (50.0, 100.0, Some(0.25)));

@@ -77,6 +77,10 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
     };
 
     let mut score = Score::default();
+    let not_finite = || {
+        let text = "gives values that are not finite; check it with 'qwren verify'";
+        Failure::usage(format!("{}: {text}", path.display()))
+    };
     for (number, chunk) in chunks.iter().enumerate() {
         session.truncate(0);
         let mut failed = None;
@@ -85,7 +89,11 @@ pub fn run(args: &Args, console: Console) -> anyhow::Result<Exit> {
         session.eval_each(inputs, shape.scored, interrupt.flag(), &mut |index, logits| {
             if failed.is_none() {
                 let row = score::log_softmax(logits);
-                failed = step(&row, chunk[index + 1], &mut score, &mut writer, &mut reader).err();
+                let next = chunk[index + 1];
+                failed = match row[next as usize].is_nan() {
+                    true => Some(not_finite().into()),
+                    false => step(&row, next, &mut score, &mut writer, &mut reader).err(),
+                };
             }
         })?;
         if let Some(err) = failed {
