@@ -15,12 +15,15 @@ pub struct Console {
     quiet: bool,
     verbose: bool,
     terminal: bool,
+    /// The terminal obeys no sequences, so that nothing on it can be replaced.
+    dumb: bool,
 }
 
 impl Console {
     /// Asks once whether stderr is a terminal.
     pub fn new(quiet: bool, verbose: bool) -> Console {
-        Console { quiet, verbose, terminal: std::io::stderr().is_terminal() }
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Console { quiet, verbose, terminal: std::io::stderr().is_terminal(), dumb }
     }
 
     /// Whether more is said.
@@ -79,7 +82,7 @@ impl Console {
 
     /// A state that the next one replaces. What a narrow screen has no room for is left out: on two lines it would stay.
     pub fn progress(self, text: impl Display) {
-        if self.shows_progress() {
+        if self.shows_progress() && !self.dumb {
             let text: String = escape(&text.to_string()).chars().take(self.columns() - 1).collect();
             let _ = write!(std::io::stderr(), "\r{text}\x1b[K");
         }
@@ -87,7 +90,7 @@ impl Console {
 
     /// Takes the last state away.
     pub fn end_progress(self) {
-        if self.shows_progress() {
+        if self.shows_progress() && !self.dumb {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 
 use qwren_quant::gguf::{Array, GgufFile, Plan, Value, Writer};
 use qwren_tests::cli::{qwren, random_model, run};
+use qwren_tests::pty::Terminal;
 use rexpect::session::spawn_command;
 use serde_json::Value as Json;
 
@@ -62,4 +63,20 @@ fn t11_escape_sequences_in_a_models_words_are_shown_not_obeyed() {
     let mut session = spawn_command(complete(&hostile), Some(60_000)).expect("a terminal");
     let shown = session.exp_eof().expect("the program ends");
     assert!(shown.contains("\\u{1b}") && !shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_sequences() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = dir.path().join("text");
+    std::fs::write(&text, "Once upon a time there was a model. ".repeat(40)).unwrap();
+    // Elsewhere a chunk's state replaces the last one's.
+    for (term, sequences) in [("dumb", false), ("xterm", true)] {
+        let mut command = qwren(["perplexity", "-c", "64", "-m"]);
+        command.arg(random_model()).arg("-f").arg(&text);
+        let mut terminal = Terminal::start_as(command, 80, term);
+        terminal.wait(" tokens\n");
+        assert_eq!(terminal.raw().contains('\x1b'), sequences, "{term}: {:?}", terminal.raw());
+        assert_eq!(terminal.end(), 0);
+    }
 }
