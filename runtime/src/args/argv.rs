@@ -16,7 +16,7 @@ const SHORT: [(&str, &str); 7] = [
 ];
 
 /// llama.cpp's options for other things, and what does them here.
-const ABSENT: [(&str, &str); 20] = [
+const ABSENT: [(&str, &str); 25] = [
     (
         "-hf -hfr -hff -mu -dr --hf-repo --hf-file --model-url --docker-repo",
         "qwren downloads nothing; convert a downloaded checkpoint with qwren-convert",
@@ -69,6 +69,24 @@ const ABSENT: [(&str, &str); 20] = [
     ),
     ("-e --escape --no-escape", "a text is taken as it is; a shell writes a line break as $'\\n'"),
     ("--no-display-prompt", "a prompt is not repeated unless --echo asks for it; leave the option out"),
+    (
+        "-ofreq --output-frequency --save-frequency",
+        "the matrix is written at the end, and by Ctrl-C as far as it was summed; leave the option out",
+    ),
+    (
+        "-lcs -lcd --lookup-cache-static --lookup-cache-dynamic",
+        "--draft-lookup looks for drafts in the context alone; leave the option out",
+    ),
+    ("-nr --no-repack --repack", "rows are interleaved where that pays; --mmap leaves weights as they are"),
+    (
+        "--samplers --sampling-seq --typical --typical-p --mirostat --mirostat-lr --mirostat-ent --xtc-probability \
+         --xtc-threshold --dynatemp-range --dynatemp-exp --dry-multiplier --dry-base --top-nsigma",
+        "tokens are chosen by --temp, --top-k, --top-p, --min-p and penalties",
+    ),
+    (
+        "--kl-divergence --kl-divergence-base --save-all-logits",
+        "--save-logits FILE writes what --base-logits FILE compares another model with",
+    ),
     ("--color --simple-io --log-disable", "what is shown follows the terminal, and --quiet"),
 ];
 
@@ -88,14 +106,20 @@ const TEXT: [&str; 12] = [
     "--reasoning-budget-message",
 ];
 
+/// Options that may stand before a command.
+const FIRST: [&str; 7] = ["-h", "--help", "-V", "--version", "-v", "--verbose", "--quiet"];
+
 /// Rewrites the short spellings, up to a `--`; values of text options stay as they are.
 ///
 /// # Errors
-/// An option that is not there: what to use.
+/// An option that is not there, or stands before the command: what to use.
 pub fn expand(args: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, String> {
     let mut out = Vec::new();
     let (mut is_text, mut ended) = (false, false);
-    for arg in args {
+    for (i, arg) in args.into_iter().enumerate() {
+        if i == 1 && arg.as_bytes().starts_with(b"-") && FIRST.iter().all(|first| arg != *first) {
+            return Err("a command comes first, as in `qwren complete -m FILE` or `qwren chat -m FILE`".to_owned());
+        }
         let long = if is_text || ended { None } else { lengthen(&arg)? };
         ended |= !is_text && arg == "--";
         is_text = !is_text && TEXT.iter().any(|t| arg == *t);
@@ -128,22 +152,23 @@ mod tests {
     #[test]
     fn short_spellings_become_long_ones() {
         assert_eq!(
-            expanded("q -t 2 -tb 4 -ctk=f32 -ctv f16 -ngl all"),
-            "q -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16 --gpu-layers all"
+            expanded("q x -t 2 -tb 4 -ctk=f32 -ctv f16 -ngl all"),
+            "q x -t 2 --threads-batch 4 --cache-type-k=f32 --cache-type-v f16 --gpu-layers all"
         );
-        assert_eq!(expanded("q -jf schema.json"), "q --json-schema schema.json");
-        assert_eq!(expanded("q -sys Hi -dev Vulkan0"), "q --system Hi --device Vulkan0");
+        assert_eq!(expanded("q x -jf schema.json"), "q x --json-schema schema.json");
+        assert_eq!(expanded("q x -sys Hi -dev Vulkan0"), "q x --system Hi --device Vulkan0");
     }
 
     #[test]
     fn what_is_not_there_is_told_with_what_is() {
         let refused = |line: &str| expand(line.split(' ').map(OsString::from)).unwrap_err();
         assert_eq!(refused("q chat -cnv"), "there is no -cnv: a conversation is `qwren chat`, without it");
-        assert!(refused("q -p -fa -hf x/y").starts_with("there is no -hf: "));
-        assert!(refused("q -fa=1").starts_with("there is no -fa: "));
-        assert!(refused("q --no-mmap -p x").starts_with("there is no --no-mmap: weights are moved"));
-        assert!(refused("q --chat-template=chatml").starts_with("there is no --chat-template: "));
-        assert_eq!(expanded("q -p -fa -- -hf"), "q -p -fa -- -hf");
+        assert!(refused("q x -p -fa -hf x/y").starts_with("there is no -hf: "));
+        assert!(refused("q x -fa=1").starts_with("there is no -fa: "));
+        assert!(refused("q -m x -p y").starts_with("a command comes first, "));
+        assert!(refused("q x --no-mmap -p x").starts_with("there is no --no-mmap: weights are moved"));
+        assert!(refused("q x --chat-template=chatml").starts_with("there is no --chat-template: "));
+        assert_eq!(expanded("q x -p -fa -- -hf"), "q x -p -fa -- -hf");
     }
 
     #[test]
@@ -165,9 +190,9 @@ mod tests {
 
     #[test]
     fn text_and_what_follows_two_dashes_stay() {
-        assert_eq!(expanded("q -p -tb -tb 3"), "q -p -tb --threads-batch 3");
-        assert_eq!(expanded("q -p -- -tb 3"), "q -p -- --threads-batch 3");
-        assert_eq!(expanded("q -- -tb"), "q -- -tb");
-        assert_eq!(expanded("q -tbx -t2"), "q -tbx -t2");
+        assert_eq!(expanded("q x -p -tb -tb 3"), "q x -p -tb --threads-batch 3");
+        assert_eq!(expanded("q x -p -- -tb 3"), "q x -p -- --threads-batch 3");
+        assert_eq!(expanded("q x -- -tb"), "q x -- -tb");
+        assert_eq!(expanded("q x -tbx -t2"), "q x -tbx -t2");
     }
 }
