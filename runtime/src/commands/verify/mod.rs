@@ -130,7 +130,11 @@ fn compare_digests(
 fn say(line: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let to_terminal = io::IsTerminal::is_terminal(&out);
-    writeln!(out, "{}", shown(line, to_terminal))
+    match writeln!(out, "{}", shown(line, to_terminal)) {
+        // The exit code is an answer too, for whoever has read enough.
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
+    }
 }
 
 /// A bar for people who wait; nothing where nobody looks.
