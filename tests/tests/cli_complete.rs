@@ -122,6 +122,21 @@ fn typed_special_tokens_are_parsed_unless_told_otherwise() {
 }
 
 #[test]
+fn a_model_of_no_numbers_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("nan.gguf");
+    let mut bytes = fs::read(random_model()).unwrap();
+    let values = bytes.len() / 2;
+    bytes[values..].fill(0xff);
+    fs::write(&model, bytes).unwrap();
+    for flags in [&[][..], &["--temp", "0"], &["-j", r#"{"type":"integer"}"#], &["--ignore-eos"]] {
+        let mut command = qwren(["complete", "--quiet", "-p", PROMPT, "-n", "4", "-m"]);
+        command.arg(&model).args(flags);
+        assert!(run(command, "").error(2).ends_with("not finite; check it with 'qwren verify'\n"), "{flags:?}");
+    }
+}
+
+#[test]
 fn no_speed_is_told_where_nothing_was_timed() {
     // The only token comes out of the prompt.
     let stderr = complete(&["-n", "1", "-p", PROMPT], "").stderr;

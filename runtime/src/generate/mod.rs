@@ -25,6 +25,7 @@ pub use logprobs::{Logprobs, Recorder};
 pub use timings::Timings;
 
 use crate::console::Console;
+use crate::exit::Failure;
 use crate::warm::Mover;
 use draft::Drafter;
 
@@ -321,6 +322,11 @@ impl Answer {
 
     /// Draws a token, of an answer one that the grammar allows.
     fn choose(&mut self, logits: &[f32], inside_thought: bool, vocab: &Vocab) -> anyhow::Result<u32> {
+        // As a rule the first is a number, and nothing is searched. Without one a model would write its first token for ever.
+        if logits.iter().all(|logit| logit.is_nan()) {
+            let text = "the model gives values that are not finite; check it with 'qwren verify'";
+            return Err(Failure::usage(text).into());
+        }
         let gate = self.gate.as_mut().filter(|_| !inside_thought);
         if gate.is_none() && !self.limits.ignore_eos {
             return Ok(self.sampler.sample(logits).id);
