@@ -1,6 +1,6 @@
 //! Runs of the programs, as a shell would do them.
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// How a run ended, and what it wrote.
@@ -70,4 +70,18 @@ pub fn run(mut command: Command, input: &str) -> Run {
 /// A small model with random weights, a tokenizer and a chat template, in f32.
 pub fn random_model() -> PathBuf {
     crate::converted("dense-tied", &crate::data("checkpoints/dense-tied"), "f32")
+}
+
+/// The same with values that are no numbers.
+///
+/// # Panics
+/// When it can't be written.
+pub fn model_of_nans(dir: &Path) -> PathBuf {
+    let path = dir.join("nan.gguf");
+    let mut bytes = std::fs::read(random_model()).expect("a model");
+    // What stands before the tensors is less than half of it.
+    let values = bytes.len() / 2;
+    bytes[values..].fill(0xff);
+    std::fs::write(&path, bytes).expect("a file");
+    path
 }

@@ -3,7 +3,7 @@ use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
-use qwren_tests::cli::{Run, qwren, random_model, run};
+use qwren_tests::cli::{Run, model_of_nans, qwren, random_model, run};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -124,11 +124,7 @@ fn typed_special_tokens_are_parsed_unless_told_otherwise() {
 #[test]
 fn a_model_of_no_numbers_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let model = dir.path().join("nan.gguf");
-    let mut bytes = fs::read(random_model()).unwrap();
-    let values = bytes.len() / 2;
-    bytes[values..].fill(0xff);
-    fs::write(&model, bytes).unwrap();
+    let model = model_of_nans(dir.path());
     for flags in [&[][..], &["--temp", "0"], &["-j", r#"{"type":"integer"}"#], &["--ignore-eos"]] {
         let mut command = qwren(["complete", "--quiet", "-p", PROMPT, "-n", "4", "-m"]);
         command.arg(&model).args(flags);
