@@ -9,21 +9,25 @@ use qwren::terminal::{escape, shown};
 /// Dim text.
 pub const DIM: Style = Style::new().effects(Effects::DIMMED);
 
+/// Says whether the terminal knows sequences. On one that doesn't, chat's editor reads plain lines.
+pub fn moves_cursor() -> bool {
+    !std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()))
+}
+
 /// How much is said on stderr, and to whom. A closed stderr is nobody's fault.
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
     quiet: bool,
     verbose: bool,
     terminal: bool,
-    /// The terminal obeys no sequences, so that nothing on it can be replaced.
-    dumb: bool,
+    /// What stands on the terminal can be replaced.
+    replaces: bool,
 }
 
 impl Console {
     /// Asks once whether stderr is a terminal.
     pub fn new(quiet: bool, verbose: bool) -> Console {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Console { quiet, verbose, terminal: std::io::stderr().is_terminal(), dumb }
+        Console { quiet, verbose, terminal: std::io::stderr().is_terminal(), replaces: moves_cursor() }
     }
 
     /// Whether more is said.
@@ -58,7 +62,7 @@ impl Console {
 
     /// Begins another line, unless quiet or in a pipe, where the answer goes elsewhere.
     pub fn break_line(self) {
-        if self.shows_progress() {
+        if self.terminal && !self.quiet {
             let _ = writeln!(std::io::stderr());
         }
     }
@@ -69,9 +73,9 @@ impl Console {
         let _ = writeln!(std::io::stderr(), "{}", shown(&text, self.terminal));
     }
 
-    /// Whether passing states are shown: to a person who didn't ask for quiet.
+    /// Whether passing states are shown: to a person who didn't ask for quiet, where the next can replace the last.
     pub fn shows_progress(self) -> bool {
-        self.terminal && !self.quiet
+        self.terminal && !self.quiet && self.replaces
     }
 
     /// The width of the terminal, if it is one.
@@ -82,7 +86,7 @@ impl Console {
 
     /// A state that the next one replaces. What a narrow screen has no room for is left out: on two lines it would stay.
     pub fn progress(self, text: impl Display) {
-        if self.shows_progress() && !self.dumb {
+        if self.shows_progress() {
             let text: String = escape(&text.to_string()).chars().take(self.columns() - 1).collect();
             let _ = write!(std::io::stderr(), "\r{text}\x1b[K");
         }
@@ -90,7 +94,7 @@ impl Console {
 
     /// Takes the last state away.
     pub fn end_progress(self) {
-        if self.shows_progress() && !self.dumb {
+        if self.shows_progress() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
     }

@@ -214,8 +214,7 @@ impl RunArgs {
         if need <= room {
             return Ok(());
         }
-        let fit = tokens_that_fit(model, options, room);
-        let smaller = match fit {
+        let smaller = match tokens_that_fit(model, options, room) {
             Some(tokens) => format!("use a smaller context, of {tokens} tokens at most"),
             None => "use a smaller model".to_owned(),
         };

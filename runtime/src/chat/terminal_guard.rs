@@ -11,6 +11,8 @@ use signal_hook::consts::{SIGHUP, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::emulate_default_handler;
 
+use crate::console::moves_cursor;
+
 /// Bracketed paste: the terminal puts marks around what is pasted. The editor turns it on while it reads.
 const PASTE_ON: &[u8] = b"\x1b[?2004h";
 const PASTE_OFF: &[u8] = b"\x1b[?2004l";
@@ -68,11 +70,6 @@ impl Drop for Hushed {
         let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
         tell(PASTE_OFF);
     }
-}
-
-/// Says whether the terminal knows sequences. On one that doesn't, the editor reads plain lines.
-pub fn moves_cursor() -> bool {
-    !std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()))
 }
 
 /// Writes a sequence to a terminal that knows it, unless the answers go elsewhere.
